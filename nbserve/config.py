@@ -1,0 +1,117 @@
+"""Settings of an endpoint and of a server: frozen dataclasses with the unit in each name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from nbserve.errors import ConfigError
+
+Policy = Literal["adaptive", "window"]
+Config = TypeVar("Config", "EndpointConfig", "ServerConfig")
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """How one endpoint batches, queues and runs. Every field can be set for a live endpoint.
+
+    `max_batch_delay_ms` counts from the oldest waiting request and is only used by the policy `window`;
+    setting it without naming a policy selects `window`. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
+    `threads_per_worker` 0 means cores divided by workers.
+    """
+
+    workers: int = 1
+    max_batch_size: int = 32
+    max_batch_delay_ms: float = 0.0
+    policy: Policy = "adaptive"
+    queue_size: int = 1024
+    response_timeout_s: float = 60.0
+    start_timeout_s: float = 300.0
+    device: str = "auto"
+    threads_per_worker: int = 0
+    isolate_errors: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least(self, "workers", 1)
+        _at_least(self, "max_batch_size", 1)
+        _at_least(self, "max_batch_delay_ms", 0)
+        _at_least(self, "queue_size", 1)
+        _at_least(self, "response_timeout_s", 0.001)
+        _at_least(self, "start_timeout_s", 0.001)
+        _at_least(self, "threads_per_worker", 0)
+        if self.policy not in ("adaptive", "window"):
+            raise ConfigError(f"policy is {self.policy!r}; it can be 'adaptive' or 'window'")
+        _check_device(self.device)
+
+    def changed(self, settings: Mapping[str, Any]) -> EndpointConfig:
+        """This configuration with `settings` laid over it; raises ConfigError for a wrong name or value."""
+        values = _checked(EndpointConfig, settings)
+        if "max_batch_delay_ms" in values and "policy" not in values:
+            values["policy"] = "window"
+        return dataclasses.replace(self, **values)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where a server listens and what it takes from a connection. Port 0 means any free port."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    management_port: int = 0
+    max_body_bytes: int = 256 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_connections: int = 16_384
+    max_pipelined: int = 64
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_timeout_s: float = 75.0
+    drain_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name != "host":
+                _at_least(self, field.name, 0 if field.name.endswith("port") else 0.001)
+
+    def changed(self, settings: Mapping[str, Any]) -> ServerConfig:
+        return dataclasses.replace(self, **_checked(ServerConfig, settings))
+
+
+def _checked(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return {name: _value(fields, name, value) for name, value in settings.items()}
+
+
+def _value(fields: Mapping[str, Any], name: str, value: Any) -> Any:
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(fields)}"
+        raise ConfigError(f"there is no setting {name!r}{hint}")
+    wanted = type(fields[name].default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"{name} is {value!r}; it takes {_words[wanted]}")
+    return value
+
+
+_words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _at_least(config: Any, name: str, least: float) -> None:
+    value = getattr(config, name)
+    if not math.isfinite(value) or value < least:
+        raise ConfigError(f"{name} is {value}; the least it can be is {least}")
+
+
+def _check_device(device: str) -> None:
+    kind, colon, index = device.partition(":")
+    known = kind in ("auto", "cpu", "cuda", "mps") and (not colon or (kind == "cuda" and index.isdigit()))
+    if not known:
+        raise ConfigError(f"device is {device!r}; it can be 'auto', 'cpu', 'cuda', 'cuda:0', 'cuda:1', ..., or 'mps'")

@@ -1,0 +1,107 @@
+"""Every error nbserve raises: one tree, each with an HTTP status and a text that is safe to show a client."""
+
+from __future__ import annotations
+
+
+class NbserveError(Exception):
+    """Base of the tree. `status` is the HTTP status a client sees, `client_text` the text it reads."""
+
+    status = 500
+    kind = "InternalError"
+
+    @property
+    def client_text(self) -> str:
+        return str(self)
+
+
+class BadRequest(NbserveError):
+    """Raise it in a handler for a client's mistake: the text goes to the client with status 400."""
+
+    status = 400
+    kind = "BadRequest"
+
+
+class NotFound(NbserveError):
+    """No such endpoint, version or route."""
+
+    status = 404
+    kind = "NotFound"
+
+
+class Unauthorized(NbserveError):
+    """The management API was called without its token."""
+
+    status = 401
+    kind = "Unauthorized"
+
+
+class Overloaded(NbserveError):
+    """The endpoint's queue is full; `retry_after_s` says when another try makes sense."""
+
+    status = 503
+    kind = "Overloaded"
+
+    def __init__(self, text: str, retry_after_s: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(NbserveError):
+    """The endpoint exists but cannot answer now: it is starting, draining or has no worker left."""
+
+    status = 503
+    kind = "Unavailable"
+
+
+class HandlerFailed(NbserveError):
+    """The handler raised; the traceback went to the log under the same request id."""
+
+    kind = "HandlerFailed"
+
+
+class WorkerDied(NbserveError):
+    """The worker process ended while it held this request, twice."""
+
+    kind = "WorkerDied"
+
+
+class ResponseTimeout(NbserveError):
+    """The handler took longer than `response_timeout_s`."""
+
+    status = 504
+    kind = "ResponseTimeout"
+
+
+class ConfigError(NbserveError, ValueError):
+    """A setting does not exist or has a value it cannot take."""
+
+    status = 400
+    kind = "ConfigError"
+
+
+class CaptureError(NbserveError):
+    """Something a cell uses cannot be put into a bundle; the text names it, the line that uses it, and the way out."""
+
+
+class BundleError(NbserveError):
+    """A folder is not a bundle, or one that was changed or damaged."""
+
+    status = 400
+    kind = "BundleError"
+
+
+class StartError(NbserveError):
+    """A new version did not start; `traceback_text` is what its worker said, at the cell's lines."""
+
+    kind = "StartError"
+
+    def __init__(self, text: str, traceback_text: str = "") -> None:
+        super().__init__(text)
+        self.traceback_text = traceback_text
+
+
+class ServerGone(NbserveError):
+    """The server process cannot be reached any more."""
+
+    status = 503
+    kind = "ServerGone"

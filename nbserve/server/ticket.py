@@ -1,0 +1,46 @@
+"""One row that waits for its answer, in the server process."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+
+class Ticket:
+    """What a client asked for, on its way through queue, batch and worker; subclasses know how to answer the client.
+
+    `source` identifies the client's connection for the batching policy, `attempts` counts the workers that died with it,
+    times are CLOCK_MONOTONIC nanoseconds.
+    """
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "dispatched_ns",
+        "meta",
+        "queued_ns",
+        "received_ns",
+        "request_id",
+        "source",
+        "version",
+    )
+
+    def __init__(
+        self, request_id: int, meta: bytes, body: bytes | memoryview, received_ns: int, source: Hashable = None
+    ) -> None:
+        self.request_id = request_id
+        self.meta = meta
+        self.body = body
+        self.source = source
+        self.received_ns = received_ns
+        self.queued_ns = 0
+        self.dispatched_ns = 0
+        self.attempts = 0
+        self.version: str | None = None
+
+    def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
+        """Answer the client; `head` is a content type or empty for JSON, as in a RESULTS frame."""
+        raise NotImplementedError
+
+    def is_gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return False
