@@ -1,0 +1,58 @@
+# Everything a contributor or CI runs. Needs python3, git, make and cc; the rest goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+TORCH := $(shell grep '^torch==' constraints.txt)
+PURE := not process and not notebook
+CHECKED := nbserve notebooks tests $(wildcard benchmarks)
+
+# Installs a Debian package, or says which one is missing.
+debian = { test "$$(id -u)" = 0 && apt-get install -y $(1); } || { echo 'please install the package $(1)'; false; }
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check bench clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) || { $(call debian,python3-venv) && $(PYTHON) -m venv $(VENV); }
+
+# torch comes first and alone, so that the machine's pip configuration decides which build it gets.
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	$(PIP) install -c constraints.txt $(TORCH)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[test,bench]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## run notebooks/quickstart.ipynb in a real kernel; leaves demo/quickstart.ipynb and .html
+	$(BIN)/python notebooks/demo.py
+
+lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
+	$(BIN)/jupyter lab notebooks/quickstart.ipynb
+
+test: $(VENV)/.installed  ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m '$(PURE)'
+
+bench: $(VENV)/.bench  ## measure against other servers (needs wrk)
+	@command -v wrk >/dev/null || { $(call debian,wrk); }
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .venvs demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
