@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 
 class NbserveError(Exception):
     """Base of the tree. `status` is the HTTP status a client sees, `client_text` the text it reads."""
@@ -19,6 +21,16 @@ class BadRequest(NbserveError):
 
     status = 400
     kind = "BadRequest"
+
+
+class HttpError(NbserveError):
+    """A request that HTTP forbids or that passes a limit; `headers` are raw header lines for the answer."""
+
+    def __init__(self, status: int, text: str, headers: bytes = b"") -> None:
+        super().__init__(text)
+        self.status = status
+        self.kind = "".join(word.capitalize() for word in HTTPStatus(status).phrase.split())
+        self.headers = headers
 
 
 class NotFound(NbserveError):
