@@ -1,0 +1,84 @@
+"""The magics `%%serve` and `%serve`, and loading them. Runs in the kernel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.display import display
+
+from nbserve.config import EndpointConfig
+from nbserve.deployment import Endpoint
+from nbserve.errors import NbserveError
+from nbserve.notebook import cell, options, verbs
+from nbserve.notebook.failure import told_shortly
+from nbserve.notebook.progress import ProgressLine
+from nbserve.notebook.status import card
+from nbserve.serving import Order, deploy, home
+
+
+@magics_class
+class ServeMagics(Magics):
+    """`%%serve` and `%serve` in one shell."""
+
+    @cell_magic("serve")
+    def serve_cell(self, line: str, body: str) -> None:
+        """Serve the handler that the cell defines: %%serve NAME [options]; %%serve --help lists them."""
+        tokens = options.split(line)
+        if options.wants_help(tokens):
+            return display(verbs.as_text(options.cell_parser().format_help()))
+        values = options.cell_parser().parse(tokens)
+        with told_shortly(self.shell):
+            settings = options.settings_of(values)
+            EndpointConfig().changed(settings)
+            ran = cell.run(self.shell, line, body)
+            handler = cell.find_handler(ran, self.shell.user_ns)
+            if ran.value is not None and ran.value is not handler:
+                display(ran.value)
+            order = Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach)
+            self._deploy(order)
+        return None
+
+    @no_var_expand
+    @line_magic("serve")
+    def serve_line(self, line: str) -> Any:
+        """Look at and work on what is served: %serve status | predict | config | logs | stop; %serve --help."""
+        with told_shortly(self.shell):
+            return verbs.run(verbs.Face(self.shell, home()), line)
+
+    def _deploy(self, order: Order) -> None:
+        began = time.monotonic()
+        with ProgressLine(self.shell, order.name) as progress:
+            endpoint = deploy(order, home(), progress, progress.keep)
+            progress.finish(card(endpoint.stats(), endpoint.curl(), time.monotonic() - began, progress.notes))
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics and start the server, still empty, in the background: its nursery imports torch meanwhile."""
+    shell.register_magics(ServeMagics)
+    for kind, show in (("text/html", _endpoint_html), ("text/plain", _endpoint_text)):
+        shell.display_formatter.formatters[kind].for_type(Endpoint, show)
+    try:
+        home().start()
+    except NbserveError:
+        # Told at first use, which starts it again and fails the same way.
+        return
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics away and stop the server."""
+    for kind in ("line", "cell"):
+        shell.magics_manager.magics[kind].pop("serve", None)
+    for kind in ("text/html", "text/plain"):
+        shell.display_formatter.formatters[kind].pop(Endpoint, None)
+    home().stop()
+
+
+def _endpoint_html(endpoint: Endpoint) -> str:
+    return card(endpoint.stats(), endpoint.curl()).html
+
+
+def _endpoint_text(endpoint: Endpoint, printer: Any, cycle: bool) -> None:
+    printer.text(card(endpoint.stats(), endpoint.curl()).text)

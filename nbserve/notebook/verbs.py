@@ -1,0 +1,153 @@
+"""The verbs of `%serve`: status, predict, config, logs, stop. Runs in the kernel."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from nbserve.notebook import cell, options
+from nbserve.notebook.progress import ProgressLine
+from nbserve.notebook.status import Shown, card, settings, table
+from nbserve.serving import Home
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a verb works with: the user's shell and the server of this kernel."""
+
+    shell: InteractiveShell
+    home: Home
+
+    def tell(self, text: str) -> None:
+        ProgressLine(self.shell, "nbserve")(text)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`parser` describes it for --help; `run` gets the rest of the line and returns the cell's value."""
+
+    parser: options.Parser
+    run: Callable[[Face, options.Parser, str], Any]
+
+
+def run(face: Face, line: str) -> Any:
+    """Run a line of `%serve`; without a verb it is `status`."""
+    verbs = all_verbs()
+    name, _, rest = line.strip().partition(" ")
+    if name in options.HELP:
+        return display(_overview(verbs))
+    verb = verbs.get(name or "status")
+    if verb is None:
+        near = options.meant(name, list(verbs))
+        raise UsageError(f"%serve has no verb {name!r}{near or '; there are: ' + ', '.join(verbs)}")
+    if _asks_for_help(name, rest):
+        return display(as_text(verb.parser.format_help()))
+    return verb.run(face, verb.parser, rest.strip())
+
+
+def all_verbs() -> dict[str, Verb]:
+    status = options.verb_parser("status", "Show the endpoints of this notebook and of detached servers.")
+    status.add_argument("name", metavar="NAME", nargs="?", help="show this endpoint only")
+
+    predict = options.verb_parser("predict", "Send one request and return the answer as the cell's value.")
+    predict.add_argument("name", metavar="NAME")
+    predict.add_argument("value", metavar="VALUE", help="JSON, or a Python expression of this notebook")
+
+    config = options.verb_parser(
+        "config", "Show or change the settings of a live endpoint: %serve config NAME workers=2"
+    )
+    config.add_argument("name", metavar="NAME")
+    options.add_settings(config)
+
+    logs = options.verb_parser("logs", "Show what the workers of an endpoint printed.")
+    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("-n", "--lines", type=int, default=200, help="how many lines (default: 200)")
+
+    stop = options.verb_parser("stop", "Stop an endpoint, or with --all the servers of `%serve status`.")
+    stop.add_argument("name", metavar="NAME", nargs="?")
+    stop.add_argument("--all", action="store_true", help="stop everything, detached servers too")
+    return {
+        "status": Verb(status, _status),
+        "predict": Verb(predict, _predict),
+        "config": Verb(config, _config),
+        "logs": Verb(logs, _logs),
+        "stop": Verb(stop, _stop),
+    }
+
+
+def _status(face: Face, parser: options.Parser, rest: str) -> None:
+    values = parser.parse(options.split(rest))
+    if values.name:
+        endpoint = face.home.endpoint(values.name, face.tell)
+        display(card(endpoint.stats(), endpoint.curl()))
+    else:
+        display(table([server.info() for server in face.home.servers(face.tell)]))
+
+
+def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
+    name, _, expression = rest.partition(" ")
+    if not expression.strip():
+        parser.error("it takes a name and what to send, such as: %serve predict digits [[0, 1], [1, 0]]")
+    endpoint = face.home.endpoint(name, face.tell)
+    return endpoint.predict(_evaluate(face.shell, expression.strip()))
+
+
+def _config(face: Face, parser: options.Parser, rest: str) -> None:
+    values = parser.parse(options.as_options(options.split(rest)))
+    endpoint = face.home.endpoint(values.name, face.tell)
+    if changes := options.settings_of(values):
+        endpoint.configure(**changes)
+    display(_settings(endpoint.name, endpoint.settings))
+
+
+def _logs(face: Face, parser: options.Parser, rest: str) -> None:
+    values = parser.parse(options.split(rest))
+    display(as_text(face.home.endpoint(values.name, face.tell).logs(values.lines) or "nothing was printed yet"))
+
+
+def _stop(face: Face, parser: options.Parser, rest: str) -> None:
+    values = parser.parse(options.split(rest))
+    if values.all:
+        for text in face.home.stop_all():
+            face.tell(text)
+        return
+    if not values.name:
+        parser.error("say which endpoint to stop, or --all")
+    face.home.endpoint(values.name, face.tell).stop()
+    face.home.forget(values.name)
+    face.tell(f"{values.name} is stopped")
+
+
+def _evaluate(shell: InteractiveShell, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return cell.evaluate(shell, text)
+
+
+def _settings(name: str, values: dict[str, Any]) -> Shown:
+    lines = [f"{key} = {value}" for key, value in values.items()]
+    return as_text("\n".join([f"{name}: {settings(values)}", *(f"  {line}" for line in lines)]))
+
+
+def _asks_for_help(name: str, rest: str) -> bool:
+    words = rest.split()
+    return options.wants_help(words[:1] if name == "predict" else words)
+
+
+def _overview(verbs: dict[str, Verb]) -> Shown:
+    lines = [f"  %serve {name:<9}{verb.parser.description}" for name, verb in verbs.items()]
+    text = ["%%serve NAME    serves the handler that the cell defines (%%serve --help)", *lines]
+    return as_text("\n".join([*text, "", "Each verb has --help. %serve alone is %serve status."]))
+
+
+def as_text(text: str) -> Shown:
+    """A text as it stands."""
+    return Shown(f"<pre style='margin:0;background:none'>{html.escape(text)}</pre>", text)

@@ -1,0 +1,218 @@
+"""From a live handler to a running endpoint: the path that `nbserve.serve` and `%%serve` share. Runs in the kernel."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nbserve.bundle.capture import capture
+from nbserve.config import EndpointConfig
+from nbserve.deployment import Endpoint, Server
+from nbserve.errors import NbserveError, NotFound, ServerGone
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to serve and how. `namespace` is where the handler's names are looked up, `cell` says where it was typed."""
+
+    handler: Any
+    name: str
+    namespace: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    port: int | None = None
+    detach: bool = False
+    cell: Any = None
+    provenance: Mapping[str, Any] | None = None
+
+
+def serve(
+    handler: Any,
+    name: str | None = None,
+    *,
+    port: int | None = None,
+    detach: bool = False,
+    on_progress: Progress | None = None,
+    **settings: Any,
+) -> Endpoint:
+    """Serve a handler class, an nn.Module or a function that takes a list of requests; the same as `%%serve`.
+
+    `settings` are the fields of `nbserve.EndpointConfig`. The server ends with this process unless `detach` is set.
+    Serving a name again replaces its handler without losing a request.
+    """
+    order = Order(handler, name or default_name(handler), sys._getframe(1).f_globals, settings, port, detach)
+    tell = on_progress or _silent
+    return deploy(order, home(), tell, tell)
+
+
+def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -> Endpoint:
+    """Capture the handler, bring its endpoint up on the server that holds the name, and return it.
+
+    `on_progress` hears each step, `on_note` what the user should still know afterwards.
+    """
+    EndpointConfig().changed(order.settings)
+    on_progress("capturing the handler")
+    bundle = capture(
+        order.handler,
+        name=order.name,
+        namespace=order.namespace,
+        settings=dict(order.settings),
+        cell=order.cell,
+        provenance=order.provenance,
+    )
+    try:
+        return home.deploy(order, bundle.path, on_progress, on_note)
+    except ServerGone:
+        return home.deploy(order, bundle.path, on_progress, on_note)
+
+
+def default_name(handler: Any) -> str:
+    """`DigitNet` becomes `digit-net`: the endpoint's name when none is given."""
+    name = getattr(handler, "__name__", None) or type(handler).__name__
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name.strip("_<>")).lower()
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-") or "endpoint"
+
+
+def home() -> Home:
+    """The one Home of this process; a forked child gets its own."""
+    return _home_of(os.getpid())
+
+
+@functools.cache
+def _home_of(pid: int) -> Home:
+    return Home(pid)
+
+
+@dataclass(frozen=True)
+class _Deployed:
+    bundle: Path
+    settings: Mapping[str, Any]
+    port: int | None
+
+
+class Home:
+    """The server that this process owns: started on first use, and started again, with its endpoints, when it died."""
+
+    def __init__(self, owner_pid: int) -> None:
+        self._owner_pid = owner_pid
+        self._server: Server | None = None
+        self._deployed: dict[str, _Deployed] = {}
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Start the server, still empty, without waiting for it."""
+        with self._lock:
+            if self._server is None:
+                self._server = Server.start(owner_pid=self._owner_pid)
+
+    def server(self, on_note: Progress, replacing: str | None = None) -> Server:
+        """The running server. One that died is replaced; its endpoints come back, but for the one named `replacing`."""
+        with self._lock:
+            if self._server is not None and not is_alive(self._server):
+                on_note("the server had ended; a new one was started")
+                self._server = None
+                self._start_again(on_note, replacing)
+            self.start()
+            assert self._server is not None
+            return self._server
+
+    def deploy(self, order: Order, bundle: Path, on_progress: Progress, on_note: Progress) -> Endpoint:
+        """Put a bundle up under the order's name, on a detached server that already serves it, else on ours."""
+        server = self._detached_holder(order.name) or self.server(on_note, replacing=order.name)
+        endpoint = server.deploy(bundle, dict(order.settings), port=order.port, on_progress=on_progress)
+        if order.detach:
+            server.detach()
+        self._deployed[order.name] = _Deployed(bundle, dict(order.settings), urlsplit(endpoint.url).port)
+        return endpoint
+
+    def servers(self, on_note: Progress) -> list[Server]:
+        """Our own server first, when there is one, then the user's detached ones."""
+        own = [self.server(on_note)] if self._server is not None else []
+        pids = {server.info()["pid"] for server in own}
+        return [*own, *(server for server in detached_servers() if server.info()["pid"] not in pids)]
+
+    def endpoint(self, name: str, on_note: Progress) -> Endpoint:
+        """The running endpoint of that name; raises NotFound with the names that there are."""
+        found = [endpoint for server in self.servers(on_note) for endpoint in server.endpoints()]
+        for endpoint in found:
+            if endpoint.name == name:
+                return endpoint
+        known = ", ".join(endpoint.name for endpoint in found)
+        raise NotFound(
+            f"no endpoint is named {name!r}; " + (f"there is: {known}" if known else "nothing is served yet")
+        )
+
+    def forget(self, name: str) -> None:
+        """Do not bring this endpoint back when the server has to be started again."""
+        self._deployed.pop(name, None)
+
+    def stop(self) -> None:
+        """Stop our server, if there is one and it is not detached."""
+        with self._lock:
+            server, self._server = self._server, None
+            self._deployed.clear()
+        if server is not None and is_alive(server) and not server.info()["detached"]:
+            server.stop()
+
+    def stop_all(self) -> list[str]:
+        """Stop our server and the user's detached ones; returns what was stopped, in words."""
+        with self._lock:
+            own, self._server = self._server, None
+            self._deployed.clear()
+        alive = [server for server in [own, *detached_servers()] if server is not None and is_alive(server)]
+        stopped = {}
+        for server in alive:
+            info = server.info()
+            stopped[info["pid"]] = f"server {info['pid']} is stopped" + _with_endpoints(info)
+            server.stop()
+        return list(stopped.values())
+
+    def _detached_holder(self, name: str) -> Server | None:
+        for server in detached_servers():
+            if any(endpoint.name == name for endpoint in server.endpoints()):
+                return server
+        return None
+
+    def _start_again(self, on_note: Progress, replacing: str | None) -> None:
+        self.start()
+        assert self._server is not None
+        for name, deployed in list(self._deployed.items()):
+            if name == replacing:
+                continue
+            try:
+                self._server.deploy(deployed.bundle, dict(deployed.settings), port=deployed.port)
+                on_note(f"{name} is back")
+            except NbserveError as error:
+                on_note(f"{name} did not come back: {error}")
+
+
+def _with_endpoints(info: Mapping[str, Any]) -> str:
+    names = ", ".join(endpoint["name"] for endpoint in info["endpoints"])
+    return f", and with it {names}" if names else ""
+
+
+def is_alive(server: Server) -> bool:
+    """Whether the server answers; waits for one that is still starting."""
+    try:
+        server.info()
+    except ServerGone:
+        return False
+    return True
+
+
+def detached_servers() -> list[Server]:
+    """The user's servers that belong to no kernel."""
+    return [server for server in Server.find() if is_alive(server) and server.info()["detached"]]
+
+
+def _silent(text: str) -> None:
+    """Progress of programs that did not ask for any."""
