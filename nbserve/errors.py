@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 
 class NbserveError(Exception):
@@ -117,3 +118,23 @@ class ServerGone(NbserveError):
 
     status = 503
     kind = "ServerGone"
+
+
+class PredictError(NbserveError):
+    """An endpoint answered a request with an error; `status` and the text are what it said."""
+
+    kind = "PredictError"
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def from_object(error: dict[str, Any]) -> NbserveError:
+    """The error that a server put into words as `{code, type, message}`."""
+    text = str(error.get("message", "unknown error"))
+    if error.get("type") == StartError.kind:
+        return StartError(text, str(error.get("traceback", "")))
+    simple = (BadRequest, NotFound, Unauthorized, Unavailable, ConfigError, BundleError)
+    kinds = {kind.kind: kind for kind in simple}
+    return kinds.get(str(error.get("type")), NbserveError)(text)

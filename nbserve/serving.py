@@ -112,12 +112,12 @@ class Home:
         """Start the server, still empty, without waiting for it."""
         with self._lock:
             if self._server is None:
-                self._server = Server.start(owner_pid=self._owner_pid)
+                self._server = Server.start(self._owner_pid, notebook=os.environ.get("JPY_SESSION_NAME"))
 
     def server(self, on_note: Progress, replacing: str | None = None) -> Server:
         """The running server. One that died is replaced; its endpoints come back, but for the one named `replacing`."""
         with self._lock:
-            if self._server is not None and not is_alive(self._server):
+            if self._server is not None and not self._server.is_alive():
                 on_note("the server had ended; a new one was started")
                 self._server = None
                 self._start_again(on_note, replacing)
@@ -137,8 +137,8 @@ class Home:
     def servers(self, on_note: Progress) -> list[Server]:
         """Our own server first, when there is one, then the user's detached ones."""
         own = [self.server(on_note)] if self._server is not None else []
-        pids = {server.info()["pid"] for server in own}
-        return [*own, *(server for server in detached_servers() if server.info()["pid"] not in pids)]
+        ids = {server.server_id for server in own}
+        return [*own, *(server for server in detached_servers() if server.server_id not in ids)]
 
     def endpoint(self, name: str, on_note: Progress) -> Endpoint:
         """The running endpoint of that name; raises NotFound with the names that there are."""
@@ -160,7 +160,7 @@ class Home:
         with self._lock:
             server, self._server = self._server, None
             self._deployed.clear()
-        if server is not None and is_alive(server) and not server.info()["detached"]:
+        if server is not None and server.is_alive() and not server.ready().run_file.detached:
             server.stop()
 
     def stop_all(self) -> list[str]:
@@ -168,13 +168,8 @@ class Home:
         with self._lock:
             own, self._server = self._server, None
             self._deployed.clear()
-        alive = [server for server in [own, *detached_servers()] if server is not None and is_alive(server)]
-        stopped = {}
-        for server in alive:
-            info = server.info()
-            stopped[info["pid"]] = f"server {info['pid']} is stopped" + _with_endpoints(info)
-            server.stop()
-        return list(stopped.values())
+        servers = {server.server_id: server for server in [*detached_servers(), own] if server is not None}
+        return [_stop(server) for server in servers.values() if server.is_alive()]
 
     def _detached_holder(self, name: str) -> Server | None:
         for server in detached_servers():
@@ -195,23 +190,16 @@ class Home:
                 on_note(f"{name} did not come back: {error}")
 
 
-def _with_endpoints(info: Mapping[str, Any]) -> str:
-    names = ", ".join(endpoint["name"] for endpoint in info["endpoints"])
-    return f", and with it {names}" if names else ""
-
-
-def is_alive(server: Server) -> bool:
-    """Whether the server answers; waits for one that is still starting."""
-    try:
-        server.info()
-    except ServerGone:
-        return False
-    return True
-
-
 def detached_servers() -> list[Server]:
     """The user's servers that belong to no kernel."""
-    return [server for server in Server.find() if is_alive(server) and server.info()["detached"]]
+    return [server for server in Server.find() if server.run_file.detached]
+
+
+def _stop(server: Server) -> str:
+    info = server.info()
+    server.stop()
+    names = ", ".join(endpoint["name"] for endpoint in info["endpoints"])
+    return f"server {info['pid']} is stopped" + (f", and with it {names}" if names else "")
 
 
 def _silent(text: str) -> None:

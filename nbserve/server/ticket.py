@@ -8,8 +8,8 @@ from collections.abc import Hashable
 class Ticket:
     """What a client asked for, on its way through queue, batch and worker; subclasses know how to answer the client.
 
-    `source` identifies the client's connection for the batching policy, `attempts` counts the workers that died with it,
-    times are CLOCK_MONOTONIC nanoseconds.
+    `source` identifies the client's connection for the batching policy, `attempts` counts the workers that died
+    with it, `version` is the one it asks for (None: whichever is current). Times are CLOCK_MONOTONIC nanoseconds.
     """
 
     __slots__ = (

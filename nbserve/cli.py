@@ -1,0 +1,184 @@
+"""The command `nbserve`. `serve` turns this process into a server; the other verbs talk to running ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbserve
+from nbserve.config import EndpointConfig, ServerConfig
+from nbserve.deployment import Server, find_endpoint, log_text
+from nbserve.errors import NbserveError, ServerGone, StartError
+from nbserve.options import add_settings, as_option, settings_of
+
+FOLLOW_POLL_S = 0.5
+RING_LINES = 5_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; gives the exit code: 0 done, 1 it failed, 2 the command line was wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["config"]:
+        words = [as_option(word) for word in words]
+    values = _parser().parse_args(words)
+    try:
+        return int(values.run(values) or 0)
+    except StartError as error:
+        print(f"nbserve: {error}\n{error.traceback_text}".rstrip(), file=sys.stderr)
+    except NbserveError as error:
+        print(f"nbserve: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nbserve", description="Serve PyTorch handlers written in notebook cells.")
+    parser.add_argument("--version", action="version", version=nbserve.__version__)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    serve = verbs.add_parser("serve", help="serve bundles in this process, until Ctrl-C or SIGTERM")
+    serve.add_argument("bundles", nargs="*", type=Path, metavar="BUNDLE", help="folder written by %%%%serve")
+    add_settings(serve, EndpointConfig)
+    add_settings(serve, ServerConfig)
+    for hidden, kind in (("--server-id", str), ("--owner-pid", int), ("--notebook", str)):
+        serve.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
+    serve.set_defaults(run=_serve)
+
+    ps = verbs.add_parser("ps", help="list running servers and their endpoints")
+    ps.add_argument("--json", action="store_true", help="print everything, for programs")
+    ps.set_defaults(run=_ps)
+
+    predict = verbs.add_parser("predict", help="send one request and print the answer")
+    predict.add_argument("name", metavar="NAME")
+    predict.add_argument("body", metavar="BODY", help="JSON, @FILE for a file's bytes, or - for standard input")
+    predict.add_argument("--content-type", help="default: JSON for text, application/octet-stream for files")
+    predict.set_defaults(run=_predict)
+
+    config = verbs.add_parser("config", help="show or change settings of a running endpoint")
+    config.add_argument("name", metavar="NAME")
+    add_settings(config, EndpointConfig)
+    config.set_defaults(run=_config)
+
+    logs = verbs.add_parser("logs", help="print log lines")
+    logs.add_argument("name", metavar="NAME")
+    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="how many (default: 50)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
+    logs.set_defaults(run=_logs)
+
+    stop = verbs.add_parser("stop", help="stop an endpoint, or whole servers")
+    stop.add_argument("name", nargs="?", metavar="NAME", help="the endpoint to stop")
+    stop.add_argument("--all", action="store_true", help="stop every server of yours")
+    stop.set_defaults(run=_stop)
+    return parser
+
+
+def _serve(values: argparse.Namespace) -> int:
+    # Only here: the other verbs need neither uvloop nor Tornado.
+    from nbserve.server import app
+
+    return app.run(
+        app.Launch(
+            server_id=values.server_id or secrets.token_hex(8),
+            config=ServerConfig().changed(settings_of(values, ServerConfig)),
+            bundles=values.bundles,
+            settings=settings_of(values, EndpointConfig),
+            owner_pid=values.owner_pid,
+            notebook=values.notebook,
+        )
+    )
+
+
+def _ps(values: argparse.Namespace) -> None:
+    servers = [info for server in Server.find() if (info := _info(server))]
+    if values.json:
+        print(json.dumps(servers, indent=2))
+        return
+    if not servers:
+        print("no server is running")
+    for server in servers:
+        owner = f", ends with process {server['owner_pid']}" if server["owner_pid"] else ""
+        print(f"server {server['pid']} at {server['url']}{owner}")
+        for endpoint in server["endpoints"]:
+            _print_endpoint(endpoint)
+
+
+def _info(server: Server) -> dict[str, Any] | None:
+    try:
+        return server.info()
+    except ServerGone:
+        return None  # It ended between the look-up and the question.
+
+
+def _print_endpoint(endpoint: dict[str, Any]) -> None:
+    print(f"  {endpoint['name']} {endpoint['version']} {endpoint['state']} {endpoint['url']}")
+    for worker in endpoint["workers"]:
+        memory = f"{worker['rss_bytes'] / 1e6:.0f} MB"
+        print(f"    worker {worker['index']} pid {worker['pid']} {worker['state']} {worker['device']} {memory}")
+
+
+def _predict(values: argparse.Namespace) -> None:
+    body, content_type = _body(values.body)
+    answer = find_endpoint(values.name).predict(body, content_type=values.content_type or content_type)
+    if isinstance(answer, bytes):
+        sys.stdout.buffer.write(answer)
+    else:
+        print(answer if isinstance(answer, str) else json.dumps(answer))
+
+
+def _body(text: str) -> tuple[bytes, str]:
+    if text == "-":
+        return sys.stdin.buffer.read(), "application/json"
+    if text.startswith("@"):
+        path = Path(text[1:])
+        try:
+            kind = "application/json" if path.suffix == ".json" else "application/octet-stream"
+            return path.read_bytes(), kind
+        except OSError as error:
+            raise NbserveError(f"cannot read {path}: {error.strerror}") from None
+    return text.encode(), "application/json"
+
+
+def _config(values: argparse.Namespace) -> None:
+    endpoint = find_endpoint(values.name)
+    given = settings_of(values, EndpointConfig)
+    settings = endpoint.configure(**given) if given else endpoint.settings
+    for name, value in settings.items():
+        print(f"{name} = {value}")
+
+
+def _logs(values: argparse.Namespace) -> None:
+    endpoint = find_endpoint(values.name)
+    last = _print_lines(endpoint.log_lines(values.lines), 0)
+    while values.follow:
+        time.sleep(FOLLOW_POLL_S)
+        last = _print_lines(endpoint.log_lines(RING_LINES, after=last), last)
+
+
+def _print_lines(lines: list[dict[str, Any]], last: int) -> int:
+    """Print log lines; gives the number of the newest one seen."""
+    if not lines:
+        return last
+    print(log_text(lines), flush=True)
+    return int(lines[-1]["number"])
+
+
+def _stop(values: argparse.Namespace) -> int:
+    if values.name is None and not values.all:
+        print("nbserve: say which endpoint to stop, or --all", file=sys.stderr)
+        return 2
+    if values.name is not None:
+        find_endpoint(values.name).stop()
+        print(f"{values.name} is stopped")
+        return 0
+    for server in Server.find():
+        pid = server.run_file.pid
+        server.stop()
+        print(f"server {pid} is stopped")
+    return 0

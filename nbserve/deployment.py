@@ -1,0 +1,349 @@
+"""A running server held from Python: start, find, deploy, predict, configure, stop. Runs in the kernel and the CLI."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from nbserve import runfile
+from nbserve.bundle.bundle import Bundle
+from nbserve.errors import NbserveError, NotFound, PredictError, ServerGone, from_object
+from nbserve.runfile import RunFile
+
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 60.0
+POLL_S = 0.01
+
+OnProgress = Callable[[str], None]
+
+
+class Server:
+    """A handle on a server process; several handles may hold the same one."""
+
+    def __init__(self, server_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.server_id = server_id
+        self._process = process
+        self._run_file: RunFile | None = None
+
+    @classmethod
+    def start(
+        cls, owner_pid: int | None = None, *, port: int = 0, notebook: str | None = None, detach: bool = False
+    ) -> Server:
+        """Start a server without endpoints; returns at once, its nursery imports torch meanwhile.
+
+        It ends with the process `owner_pid` (default: this one), unless `detach`.
+        """
+        server_id = secrets.token_hex(8)
+        directory = runfile.server_dir(server_id)
+        directory.mkdir(mode=0o700)
+        command = [sys.executable, "-m", "nbserve", "serve", "--server-id", server_id, "--port", str(port)]
+        if not detach:
+            command += ["--owner-pid", str(owner_pid or os.getpid())]
+        if notebook:
+            command += ["--notebook", notebook]
+        with (directory / "server.log").open("ab") as log:
+            # Its own session: an interrupt of the kernel must not reach the server.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        return cls(server_id, process)
+
+    @classmethod
+    def find(cls) -> list[Server]:
+        """The live servers of this user, oldest first."""
+        return [cls(run_file.server_id) for run_file in runfile.running()]
+
+    def ready(self, limit_s: float = START_LIMIT_S) -> Server:
+        """Wait until the server takes orders; raises ServerGone with the end of its log when it does not."""
+        deadline = time.monotonic() + limit_s
+        while self._read_run_file() is None:
+            if not self.is_alive() or time.monotonic() > deadline:
+                raise ServerGone(f"the server did not start:\n{self._log_tail()}")
+            time.sleep(POLL_S)
+        return self
+
+    @property
+    def run_file(self) -> RunFile:
+        if (found := self._read_run_file()) is None:
+            raise ServerGone(f"server {self.server_id} is not running any more")
+        return found
+
+    def _read_run_file(self) -> RunFile | None:
+        found = runfile.read(runfile.server_dir(self.server_id).with_suffix(".json"))
+        if found is not None:
+            self._run_file = found
+        return found
+
+    def is_alive(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        found = self._read_run_file()
+        return found is not None and found.is_alive()
+
+    def info(self) -> dict[str, Any]:
+        """The object of `nbserve ps --json`."""
+        found: dict[str, Any] = self._call("GET", "/server")
+        return found
+
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint(self, found["name"]) for found in self._call("GET", "/endpoints")]
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint of that name; raises NotFound."""
+        endpoint = Endpoint(self, name)
+        endpoint.stats()
+        return endpoint
+
+    def deploy(
+        self,
+        bundle: str | os.PathLike[str],
+        settings: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        port: int | None = None,
+        on_progress: OnProgress = lambda text: None,
+    ) -> Endpoint:
+        """Serve a bundle, replacing what has its name without losing a request.
+
+        Blocks until the new version answers. Raises StartError when it does not start (the old version goes on),
+        BundleError, ConfigError or ServerGone.
+        """
+        self.ready()
+        path = Path(bundle).resolve()
+        name = name or Bundle.read(path).name
+        wish = {"bundle": str(path), "settings": dict(settings or {}), "port": port}
+        for event in self._stream("PUT", f"/endpoints/{quote(name)}", wish):
+            if event["event"] == "progress":
+                on_progress(event["text"])
+            elif event["event"] == "failed":
+                raise from_object(event)
+            else:
+                return Endpoint(self, name)
+        raise ServerGone(f"the server ended while it deployed {name}:\n{self._log_tail()}")
+
+    def logs(self, lines: int = 200) -> str:
+        return log_text(self._call("GET", f"/logs?lines={lines}"))
+
+    def metrics(self) -> str:
+        """The server's metrics in Prometheus' text format."""
+        with self._request("GET", "/metrics", None) as answer:
+            return answer.read().decode()
+
+    def detach(self) -> None:
+        """Let the server live on when its owner ends."""
+        self._call("POST", "/detach")
+
+    def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
+        """End the server after the requests in flight; done when the process is gone."""
+        try:
+            self._call("POST", "/stop")
+        except ServerGone:
+            pass  # It is what was asked for.
+        deadline = time.monotonic() + limit_s
+        while self.is_alive():
+            if time.monotonic() > deadline:
+                raise NbserveError(f"server {self.server_id} still runs {limit_s:g} s after it was told to stop")
+            time.sleep(POLL_S)
+        if self._process is not None:
+            self._process.wait()
+
+    def _log_tail(self) -> str:
+        try:
+            return (runfile.server_dir(self.server_id) / "server.log").read_text(errors="replace")[-4000:]
+        except OSError:
+            return "(its log is gone)"
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        with self._request(method, path, body) as answer:
+            return orjson.loads(answer.read())
+
+    def _stream(self, method: str, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        with self._request(method, path, body) as answer:
+            for line in answer:
+                yield orjson.loads(line)
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Answer:
+        run_file = self.ready().run_file
+        headers = {"Authorization": f"Bearer {run_file.token}", "Content-Type": "application/json"}
+        answer = _Answer(run_file.management_url, method, path, orjson.dumps(body or {}), headers)
+        if answer.status >= 400:
+            with answer:
+                raise from_object(orjson.loads(answer.read()))
+        return answer
+
+
+class Endpoint:
+    """One endpoint of a running server; every verb of `%serve` is a method here."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server = server
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.version} at {self.url}>"
+
+    def stats(self) -> dict[str, Any]:
+        """Its part of the `nbserve ps --json` object: state, settings, queue, workers, request counts."""
+        found: dict[str, Any] = self.server._call("GET", self._path)
+        return found
+
+    @property
+    def _path(self) -> str:
+        return f"/endpoints/{quote(self.name)}"
+
+    @property
+    def version(self) -> str:
+        return str(self.stats()["version"])
+
+    @property
+    def url(self) -> str:
+        """Where predictions are asked for: POST a body there."""
+        return f"{self.server.run_file.url}/predictions/{quote(self.name)}"
+
+    @property
+    def bundle(self) -> Path:
+        return Path(self.stats()["bundle"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.stats()["settings"]
+        return found
+
+    def predict(self, body: Any, *, content_type: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        """Send one request and give the decoded answer (JSON: object, text: str, else bytes).
+
+        `body`: bytes go as they are, str as text, anything else as JSON (arrays and tensors as nested lists).
+        The pair is recorded in the bundle: later versions must answer it too. Raises PredictError for an error answer.
+        """
+        data, kind = _encode(body)
+        sent = {"Content-Type": content_type or kind, **(headers or {})}
+        url = urlsplit(self.url)
+        with _Answer(f"{url.scheme}://{url.netloc}", "POST", url.path, data, sent) as answer:
+            received, answer_type = answer.read(), answer.content_type
+        if answer.status >= 400:
+            raise _predict_error(answer.status, received)
+        Bundle.read(self.bundle).record(data, sent["Content-Type"], answer.status, received, answer_type)
+        return _decode(received, answer_type)
+
+    def configure(self, **settings: Any) -> dict[str, Any]:
+        """Change settings of the running endpoint; gives all of them. Raises ConfigError for a wrong one."""
+        found: dict[str, Any] = self.server._call("PATCH", self._path, settings)
+        changed: dict[str, Any] = found["settings"]
+        return changed
+
+    def spans(self, last: int = 500) -> list[dict[str, Any]]:
+        """The newest requests with the milliseconds each spent in queue, batch, worker stages and answer."""
+        found: list[dict[str, Any]] = self.server._call("GET", f"{self._path}/spans?last={last}")
+        return found
+
+    def logs(self, lines: int = 200) -> str:
+        """The newest log lines of its workers."""
+        return log_text(self.log_lines(lines))
+
+    def log_lines(self, lines: int = 200, after: int = 0) -> list[dict[str, Any]]:
+        """The newest log lines as objects; `after` leaves out those up to that number."""
+        found: list[dict[str, Any]] = self.server._call("GET", f"{self._path}/logs?lines={lines}&after={after}")
+        return found
+
+    def stop(self) -> None:
+        """Answer what waits, then end its workers; the server goes on."""
+        self.server._call("DELETE", self._path)
+
+    def curl(self) -> str:
+        """A command line that asks it for a prediction, with the recorded request when there is a short one."""
+        golden = Bundle.read(self.bundle).golden()
+        body, content_type = "[1, 2, 3]", "application/json"
+        if golden and golden[-1].content_type == content_type and len(golden[-1].request_body) < 200:
+            body = golden[-1].request_body.decode()
+        return f"curl -H 'Content-Type: {content_type}' -d {shlex.quote(body)} {self.url}"
+
+
+def find_endpoint(name: str) -> Endpoint:
+    """The endpoint of that name on any live server of this user; raises NotFound."""
+    names = []
+    for server in reversed(Server.find()):
+        for endpoint in server.endpoints():
+            if endpoint.name == name:
+                return endpoint
+            names.append(endpoint.name)
+    raise NotFound(f"no running server has an endpoint {name!r}; there are: {', '.join(names) or 'none'}")
+
+
+class _Answer:
+    """One HTTP exchange on a connection of its own."""
+
+    def __init__(self, base_url: str, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc)
+        try:
+            self._connection.request(method, path, body, dict(headers))
+            self._response = self._connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise ServerGone(f"the server at {base_url} does not answer: {error}") from None
+        self.status = self._response.status
+        self.content_type = self._response.headers.get("Content-Type", "")
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._connection.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._response)
+
+    def read(self) -> bytes:
+        try:
+            return self._response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerGone(f"the server broke off its answer: {error}") from None
+
+
+def _encode(body: Any) -> tuple[bytes, str]:
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body), "application/octet-stream"
+    if isinstance(body, str):
+        return body.encode(), "text/plain; charset=utf-8"
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(body, default=_as_list, option=options), "application/json"
+
+
+def _as_list(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is neither JSON nor an array")
+
+
+def _decode(body: bytes, content_type: str) -> Any:
+    if content_type.startswith("application/json"):
+        return orjson.loads(body)
+    return body.decode(errors="replace") if content_type.startswith("text/") else body
+
+
+def _predict_error(status: int, body: bytes) -> PredictError:
+    try:
+        return PredictError(status, str(orjson.loads(body)["message"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return PredictError(status, body.decode(errors="replace"))
+
+
+def log_text(lines: list[dict[str, Any]]) -> str:
+    """Log lines for people, one below the other."""
+    return "\n".join(_log_line(line) for line in lines)
+
+
+def _log_line(line: dict[str, Any]) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(line["time_s"]))
+    worker = "" if line["worker"] is None else f"[{line['worker']}]"
+    return f"{clock} {line['level']} {line['endpoint'] or 'server'}{worker} {line['text']}"

@@ -1,0 +1,82 @@
+"""Settings as command-line options: one for each field of a configuration. Used by the CLI and by `%%serve`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nbserve.config import EndpointConfig, ServerConfig
+
+HELP_TEXTS = {
+    "workers": "processes that run the handler",
+    "max_batch_size": "most requests in one batch",
+    "max_batch_delay_ms": "fixed window: how long the oldest request waits for others",
+    "policy": "adaptive waits only for connections that come back; window waits max-batch-delay-ms",
+    "queue_size": "requests that may wait before others get 503",
+    "response_timeout_s": "a batch that takes longer costs its worker",
+    "start_timeout_s": "how long initialize may take",
+    "device": "auto, cpu, cuda, cuda:0, ..., or mps",
+    "threads_per_worker": "0 means cores divided by workers",
+    "isolate_errors": "run the rows of a batch that raised again, each alone",
+    "host": "address of the inference API",
+    "port": "port of the inference API; 0 takes a free one",
+    "management_port": "port of the management API on loopback; 0 takes a free one",
+    "max_body_bytes": "larger bodies get 413",
+    "max_header_bytes": "larger heads get 431",
+    "max_connections": "further connections get 503",
+    "max_pipelined": "requests of one connection that may wait for their answers",
+    "header_timeout_s": "time for the head of a request, then 408",
+    "body_timeout_s": "time without a byte of the body, then 408",
+    "keep_alive_timeout_s": "time an idle connection stays open",
+    "drain_timeout_s": "time for the requests in flight when the server stops",
+}
+_WORDS = {int: "N", float: "X", str: "TEXT"}
+
+
+def add_settings(parser: argparse.ArgumentParser, config: type[EndpointConfig] | type[ServerConfig]) -> None:
+    """One option per setting; settings that are not given stay out of the result."""
+    group = parser.add_argument_group("settings" if config is EndpointConfig else "server settings")
+    for field in dataclasses.fields(config):
+        option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+        told: dict[str, Any] = {
+            "help": f"{HELP_TEXTS[field.name]} (default: {field.default})",
+            "default": argparse.SUPPRESS,
+        }
+        if kind is bool:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **told)
+        else:
+            group.add_argument(option, type=str if kind is str else number(kind), metavar=_WORDS[kind], **told)
+
+
+def settings_of(values: argparse.Namespace, config: type[EndpointConfig] | type[ServerConfig]) -> dict[str, Any]:
+    """The settings that were given, by their names in `config`."""
+    names = {field.name for field in dataclasses.fields(config)}
+    return {name: value for name, value in vars(values).items() if name in names}
+
+
+def as_option(token: str) -> str:
+    """`max_batch_size=8` written as the option `--max-batch-size=8`; other words stay as they are."""
+    if not re.match(r"[a-z_]+=", token):
+        return token
+    name, _, value = token.partition("=")
+    option = name.replace("_", "-")
+    if name == "isolate_errors" and value.lower() in ("true", "false", "1", "0"):
+        return f"--{option}" if value.lower() in ("true", "1") else f"--no-{option}"
+    return f"--{option}={value}"
+
+
+def number(kind: type) -> Callable[[str], Any]:
+    """A reader of numbers for argparse whose error says what it takes."""
+    return functools.partial(_read_number, kind)
+
+
+def _read_number(kind: type, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"takes {wanted}, not {text!r}") from None

@@ -1,0 +1,237 @@
+"""The server process: both APIs, the endpoints, the supervisor and the nursery's client on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nbserve import runfile
+from nbserve.bundle.bundle import Bundle
+from nbserve.config import EndpointConfig, ServerConfig
+from nbserve.errors import ConfigError
+from nbserve.runfile import RunFile
+from nbserve.server import management_api
+from nbserve.server.endpoint import Endpoint, Endpoints
+from nbserve.server.http import HttpServer
+from nbserve.server.inference_api import InferenceApi
+from nbserve.server.logbook import LogBook, logger, start_logging
+from nbserve.server.metrics import Metrics
+from nbserve.server.nursery_client import NurseryClient
+from nbserve.server.placement import DeviceSlots, Placement
+from nbserve.server.spans import SpanStore
+from nbserve.server.status import EndpointStatus, ServerStatus, endpoint_status, server_status
+from nbserve.server.supervisor import Supervisor
+from nbserve.server.version import Version
+
+OWNER_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started: who owns it (None: nobody, it runs until stopped) and what it serves from the start."""
+
+    server_id: str
+    config: ServerConfig
+    bundles: Sequence[Path] = ()
+    settings: dict[str, Any] | None = None
+    owner_pid: int | None = None
+    notebook: str | None = None
+
+
+class Server:
+    """One server process from start to clean end."""
+
+    def __init__(self, launch: Launch, logbook: LogBook) -> None:
+        self._launch = launch
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self.logbook = logbook
+        self.token = secrets.token_hex(32)
+        self.nursery = NurseryClient(self._loop)
+        self._supervisor = Supervisor(self._loop, self.nursery)
+        self._placement = Placement.of_this_machine()
+        self._slots = DeviceSlots(self._placement.cores)
+        self.metrics = Metrics(lambda: self._http.connections)
+        self.endpoints = Endpoints(self._make_endpoint)
+        self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
+        self._run_file: RunFile | None = None
+
+    async def run(self) -> int:
+        """Serve until told to stop, or until the owner ends; gives the exit code."""
+        self._watch_signals()
+        url = await self.listen(self._launch.config.port, is_first=True)
+        management, management_url = management_api.listen(self, "127.0.0.1", self._launch.config.management_port)
+        self._write_run_file(url, management_url)
+        try:
+            self._watch_owner()
+            await self._serve()
+        finally:
+            await self._shut_down(management)
+        return 0
+
+    async def _serve(self) -> None:
+        """Deploy what the command line names, then wait; a request to stop ends either."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        deployed = asyncio.ensure_future(self._deploy_all())
+        await asyncio.wait({stopped, deployed}, return_when=asyncio.FIRST_COMPLETED)
+        if not deployed.done():
+            deployed.cancel()
+            await asyncio.wait({deployed})
+            return
+        try:
+            deployed.result()
+            await stopped
+        finally:
+            stopped.cancel()
+
+    async def _deploy_all(self) -> None:
+        for path in self._launch.bundles:
+            bundle = Bundle.read(path)
+            config = EndpointConfig().changed({**bundle.settings, **(self._launch.settings or {})})
+            await self.nursery.preimport(bundle.imports)
+            await self.endpoints.deploy(bundle.name, bundle, config, lambda text: None)
+            print(f"{bundle.name} {bundle.version} at {self.endpoint_status(bundle.name)['url']}", flush=True)  # noqa: T201
+
+    def status(self) -> ServerStatus:
+        return server_status(self._running, self.nursery.pid, self.endpoints.all())
+
+    def endpoint_status(self, name: str) -> EndpointStatus:
+        return endpoint_status(self.endpoints.get(name), self._running.url)
+
+    async def listen(self, port: int, is_first: bool = False) -> str:
+        """Serve the inference API on `port` (0: any) too; gives its URL, which is the one shown from now on."""
+        host = self._launch.config.host
+        if not is_first and self._running.url == f"http://{host}:{port}":
+            return self._running.url
+        try:
+            bound = await self._http.listen(host, port)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}. Choose another --port") from None
+        url = f"http://{host}:{bound}"
+        if not is_first:
+            self._update_run_file(url=url)
+        return url
+
+    def detach(self) -> None:
+        """Live on when the owner ends."""
+        self._update_run_file(owner_pid=None, detached=True)
+
+    def request_stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def _running(self) -> RunFile:
+        assert self._run_file is not None
+        return self._run_file
+
+    def _make_endpoint(self, name: str) -> Endpoint:
+        spans = SpanStore()
+        return Endpoint(name, spans, self.metrics.endpoint(name), self._make_version)
+
+    def _make_version(self, endpoint: Endpoint, bundle: Bundle, config: EndpointConfig) -> Version:
+        return Version(
+            endpoint.name,
+            bundle,
+            config,
+            self._supervisor,
+            self._placement,
+            self._slots,
+            endpoint.spans,
+            endpoint.metrics,
+            self._launch.server_id[:6],
+        )
+
+    def _write_run_file(self, url: str, management_url: str) -> None:
+        self._run_file = RunFile(
+            server_id=self._launch.server_id,
+            pid=os.getpid(),
+            started_s=psutil.Process().create_time(),
+            url=url,
+            management_url=management_url,
+            token=self.token,
+            owner_pid=self._launch.owner_pid,
+            detached=self._launch.owner_pid is None,
+            notebook=self._launch.notebook,
+        )
+        self._run_file.write()
+
+    def _update_run_file(self, **changes: Any) -> None:
+        self._run_file = replace(self._running, **changes)
+        self._run_file.write()
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.request_stop)
+
+    def _watch_owner(self) -> None:
+        if (owner_pid := self._launch.owner_pid) is None:
+            return
+        if not hasattr(os, "pidfd_open"):
+            self._loop.call_later(OWNER_POLL_S, self._poll_owner, owner_pid)
+            return
+        try:
+            owner = os.pidfd_open(owner_pid)
+        except ProcessLookupError:
+            self._owner_ended()
+        else:
+            self._loop.add_reader(owner, self._owner_ended)
+
+    def _poll_owner(self, owner_pid: int) -> None:
+        if psutil.pid_exists(owner_pid):
+            self._loop.call_later(OWNER_POLL_S, self._poll_owner, owner_pid)
+        else:
+            self._owner_ended()
+
+    def _owner_ended(self) -> None:
+        if self._running.detached:
+            return
+        logger.info("the process that started this server ended; stopping")
+        self.request_stop()
+
+    async def _shut_down(self, management: Any) -> None:
+        """Answer what was taken in, then end the workers, the nursery and everything on disk."""
+        logger.info("stopping: finishing the requests in flight")
+        self._http.stop_accepting()
+        management.stop()
+        limit_s = self._launch.config.drain_timeout_s
+        await self._http.drain(limit_s)
+        try:
+            await asyncio.wait_for(self.endpoints.stop(), limit_s)
+        except asyncio.TimeoutError:
+            logger.warning("workers were still busy after %g s (drain_timeout_s); they are ended", limit_s)
+        await self._supervisor.close()
+        await self.nursery.stop()
+        self._http.close()
+        runfile.remove(self._launch.server_id)
+
+
+def run(launch: Launch) -> int:
+    """Run a server in this process until it is told to stop; gives the exit code."""
+    logbook = LogBook()
+    start_logging(logbook)
+
+    async def main() -> int:
+        return await Server(launch, logbook).run()
+
+    return _run_on_fast_loop(main)
+
+
+def _run_on_fast_loop(main: Callable[[], Any]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return int(asyncio.run(main()))
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return int(runner.run(main()))
+    uvloop.install()
+    return int(asyncio.run(main()))

@@ -1,0 +1,185 @@
+"""The endpoints of a server, and how one version of an endpoint replaces another. Server process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from nbserve.bundle.bundle import Bundle
+from nbserve.config import EndpointConfig
+from nbserve.errors import NotFound, StartError, Unavailable
+from nbserve.server.logbook import logger
+from nbserve.server.metrics import EndpointMetrics
+from nbserve.server.spans import SpanStore
+from nbserve.server.ticket import Ticket
+from nbserve.server.version import Version
+
+OnProgress = Callable[[str], None]
+VersionFactory = Callable[["Endpoint", Bundle, EndpointConfig], Version]
+
+NEEDS_NEW_WORKERS = ("device",)
+
+
+class Endpoint:
+    """A name that clients call. It has one current version; earlier ones drain."""
+
+    def __init__(self, name: str, spans: SpanStore, metrics: EndpointMetrics, make_version: VersionFactory) -> None:
+        self.name = name
+        self.spans = spans
+        self.metrics = metrics
+        self.current: Version | None = None
+        self._make_version = make_version
+        self._draining: dict[Version, asyncio.Task[None]] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def version(self) -> str | None:
+        return self.current.version if self.current else None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.current is not None and self.current.is_ready
+
+    @property
+    def state(self) -> str:
+        """STARTING before the first version serves, READY, or DEGRADED when no worker of it can take a request."""
+        if self.current is None:
+            return "STARTING"
+        return "READY" if self.current.is_ready else "DEGRADED"
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue a row at the current version, or at the version it asks for while that one still lives."""
+        if self.current is None:
+            raise Unavailable(f"endpoint {self.name} is starting")
+        if ticket.version is None or ticket.version == self.current.version:
+            self.current.submit(ticket)
+        else:
+            raise NotFound(f"{self.name} has no version {ticket.version}; it serves {self.current.version}")
+
+    async def deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
+        """Make `bundle` the current version without losing a request; on StartError everything stays as it was."""
+        async with self._lock:
+            if self._is_same(bundle, config):
+                assert self.current is not None
+                self.current.bundle = bundle
+                await self.current.configure(config)
+                return
+            version = self._make_version(self, bundle, config)
+            on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
+            await version.start(on_progress)
+            await self._probe(version, on_progress)
+            self._switch(version)
+
+    async def configure(self, settings: dict[str, Any]) -> EndpointConfig:
+        """Lay `settings` over the current ones; those that need new worker processes bring them up first."""
+        if self.current is None:
+            raise Unavailable(f"endpoint {self.name} is starting")
+        config = self.current.config.changed(settings)
+        await self.deploy(self.current.bundle, config, lambda _: None)
+        return config
+
+    async def stop(self) -> None:
+        """Answer what waits, then end all workers."""
+        async with self._lock:
+            versions = [self.current] if self.current else []
+            await asyncio.gather(*(v.drain() for v in versions), *self._draining.values())
+            self.current = None
+
+    def _is_same(self, bundle: Bundle, config: EndpointConfig) -> bool:
+        if self.current is None or self.current.version != bundle.version or not self.current.is_ready:
+            return False
+        now = self.current.config
+        return all(getattr(now, name) == getattr(config, name) for name in NEEDS_NEW_WORKERS)
+
+    async def _probe(self, version: Version, on_progress: OnProgress) -> None:
+        """The new version answers a recorded request before it takes over; a server error keeps the old one."""
+        golden = version.bundle.golden() or (self.current.bundle.golden() if self.current else [])
+        if not golden:
+            return
+        on_progress("checking that it answers a recorded request")
+        ticket = _ProbeTicket(golden[-1].request_body, golden[-1].content_type)
+        version.submit(ticket)
+        status, body = await ticket.answer
+        if status >= 500:
+            await version.stop()
+            said = version.workers[0].last_error or body.decode(errors="replace")
+            raise StartError(f"the new version fails on a recorded request: {said}", self._traceback(version))
+
+    def _traceback(self, version: Version) -> str:
+        return next((w.last_traceback for w in version.workers if w.last_traceback), "")
+
+    def _switch(self, version: Version) -> None:
+        previous, self.current = self.current, version
+        self.metrics.set_version(version.version)
+        if previous is None:
+            return
+        waiting = previous.batcher.take_all()
+        version.requeue([ticket for ticket in waiting if ticket.version is None])
+        previous.requeue([ticket for ticket in waiting if ticket.version is not None])
+        drained = asyncio.ensure_future(previous.drain())
+        self._draining[previous] = drained
+        drained.add_done_callback(lambda _: self._draining.pop(previous, None))
+        logger.info("%s replaces %s", version.version, previous.version, extra={"endpoint": self.name})
+
+    @property
+    def draining(self) -> list[Version]:
+        return list(self._draining)
+
+
+class Endpoints:
+    """The server's endpoints by name."""
+
+    def __init__(self, make_endpoint: Callable[[str], Endpoint]) -> None:
+        self._make_endpoint = make_endpoint
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def get(self, name: str) -> Endpoint:
+        try:
+            return self._endpoints[name]
+        except KeyError:
+            known = ", ".join(self._endpoints) or "none yet"
+            raise NotFound(f"there is no endpoint {name!r}; there are: {known}") from None
+
+    def names(self) -> list[str]:
+        return list(self._endpoints)
+
+    def all(self) -> list[Endpoint]:
+        return list(self._endpoints.values())
+
+    def is_ready(self) -> bool:
+        return all(endpoint.is_ready for endpoint in self._endpoints.values())
+
+    async def deploy(self, name: str, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> Endpoint:
+        """Deploy a bundle under `name`; a name whose first version does not start is forgotten again."""
+        endpoint = self._endpoints.get(name) or self._make_endpoint(name)
+        self._endpoints[name] = endpoint
+        try:
+            await endpoint.deploy(bundle, config, on_progress)
+        finally:
+            if endpoint.current is None:
+                self._endpoints.pop(name, None)
+        return endpoint
+
+    async def remove(self, name: str) -> None:
+        await self.get(name).stop()
+        self._endpoints.pop(name, None)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(endpoint.stop() for endpoint in self.all()))
+
+
+class _ProbeTicket(Ticket):
+    """A request the server sends itself."""
+
+    __slots__ = ("answer",)
+    _numbers = itertools.count(1 << 62)
+
+    def __init__(self, body: bytes, content_type: str) -> None:
+        super().__init__(next(self._numbers), b"\0" + content_type.encode("latin-1") + b"\0", body, 0)
+        self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+
+    def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
+        if not self.answer.done():
+            self.answer.set_result((status, bytes(body)))

@@ -1,0 +1,93 @@
+"""The server's log: its own records and the workers' output, kept in a ring and written to stderr. Server process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TypedDict
+
+logger = logging.getLogger("nbserve.server")
+
+RING_LINES = 5_000
+MAX_LINE_BYTES = 64 * 1024
+
+
+class LogLine(TypedDict):
+    number: int
+    time_s: float
+    level: str
+    endpoint: str | None
+    worker: int | None
+    text: str
+
+
+class LogBook(logging.Handler):
+    """Keeps the last lines of everything logged, for `GET logs`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[LogLine] = deque(maxlen=RING_LINES)
+        self._numbers = itertools.count(1)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(
+            LogLine(
+                number=next(self._numbers),
+                time_s=record.created,
+                level=record.levelname,
+                endpoint=getattr(record, "endpoint", None),
+                worker=getattr(record, "worker", None),
+                text=record.getMessage(),
+            )
+        )
+
+    def last(self, count: int, endpoint: str | None = None, after: int = 0) -> list[LogLine]:
+        """The newest `count` lines with a number above `after`, oldest first; of one endpoint when it is named."""
+        wanted = (line for line in self._lines if endpoint is None or line["endpoint"] == endpoint)
+        return [line for line in wanted if line["number"] > after][-count:]
+
+
+class LineFormatter(logging.Formatter):
+    """`12:00:01 INFO digits[0] text`: one line for people; endpoint and worker when there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        who = ""
+        if (endpoint := getattr(record, "endpoint", None)) is not None:
+            worker = getattr(record, "worker", None)
+            who = f"{endpoint} " if worker is None else f"{endpoint}[{worker}] "
+        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {who}{record.getMessage()}"
+
+
+def start_logging(logbook: LogBook) -> None:
+    """Send the server's log to the ring and to stderr."""
+    stream = logging.StreamHandler()
+    stream.setFormatter(LineFormatter())
+    logger.handlers[:] = [logbook, stream]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class OutputPipe(asyncio.Protocol):
+    """A worker's stdout and stderr, cut into lines; each goes to `on_line`."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._partial = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._on_line(line.decode(errors="replace"))
+        if len(self._partial) > MAX_LINE_BYTES:
+            self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._partial:
+            self._on_line(self._partial.decode(errors="replace"))
+            self._partial = b""

@@ -1,0 +1,223 @@
+"""The management API: a Tornado application on a listener of its own, behind the server's token. Server process."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import traceback
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+import tornado.httpserver
+import tornado.web
+from tornado.netutil import bind_sockets
+
+from nbserve.bundle.bundle import Bundle
+from nbserve.config import EndpointConfig
+from nbserve.errors import BadRequest, NbserveError, NotFound, StartError, Unauthorized
+from nbserve.server.endpoint import Endpoints
+from nbserve.server.logbook import LogBook, logger
+from nbserve.server.metrics import Metrics
+from nbserve.server.nursery_client import NurseryClient
+from nbserve.server.status import EndpointStatus, ServerStatus
+
+
+class Managed(Protocol):
+    """The server as the management API sees it."""
+
+    endpoints: Endpoints
+    logbook: LogBook
+    metrics: Metrics
+    nursery: NurseryClient
+    token: str
+
+    def status(self) -> ServerStatus: ...
+
+    def endpoint_status(self, name: str) -> EndpointStatus: ...
+
+    async def listen(self, port: int) -> str: ...
+
+    def detach(self) -> None: ...
+
+    def request_stop(self) -> None: ...
+
+
+class ApiHandler(tornado.web.RequestHandler):
+    """Checks the token, speaks JSON, turns errors of our tree into their status."""
+
+    server: Managed
+
+    def initialize(self, server: Managed) -> None:
+        self.server = server
+
+    def prepare(self) -> None:
+        given = self.request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
+            raise Unauthorized("the management API needs the header 'Authorization: Bearer TOKEN' of the run file")
+
+    def send(self, value: Any) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish(orjson.dumps(value))
+
+    def body_object(self) -> dict[str, Any]:
+        """The request's JSON object; an empty body counts as an empty one."""
+        try:
+            value = orjson.loads(self.request.body or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise BadRequest("the body must be a JSON object")
+        return value
+
+    def count_argument(self, name: str, default: int) -> int:
+        text = self.get_query_argument(name, str(default))
+        if not text.isdigit():
+            raise BadRequest(f"{name} is {text!r}; it takes a whole number")
+        return int(text)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, NbserveError):
+            self.set_status(error.status)
+            self.send(error_object(error))
+        else:
+            self.send({"code": status_code, "type": "InternalError", "message": self._reason})
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        if not isinstance(value, NbserveError | tornado.web.HTTPError):
+            text = "".join(traceback.format_exception(typ, value, tb))
+            logger.error("%s %s failed\n%s", self.request.method, self.request.path, text)
+
+
+class ServerHandler(ApiHandler):
+    def get(self) -> None:
+        self.send(self.server.status())
+
+
+class EndpointsHandler(ApiHandler):
+    def get(self) -> None:
+        self.send(self.server.status()["endpoints"])
+
+
+class EndpointHandler(ApiHandler):
+    def get(self, name: str) -> None:
+        self.send(self.server.endpoint_status(name))
+
+    async def patch(self, name: str) -> None:
+        await self.server.endpoints.get(name).configure(self.body_object())
+        self.send(self.server.endpoint_status(name))
+
+    async def delete(self, name: str) -> None:
+        await self.server.endpoints.remove(name)
+        self.send({})
+
+    async def put(self, name: str) -> None:
+        """Deploy a bundle; answers with a line of JSON for each step, the last is `ready` or `failed`."""
+        wish = self.body_object()
+        self.set_header("Content-Type", "application/x-ndjson")
+        self._deploying = asyncio.ensure_future(self._deploy(name, wish))
+        try:
+            await self._deploying
+            self._say({"event": "ready", "endpoint": self.server.endpoint_status(name)})
+        except NbserveError as error:
+            stack = error.traceback_text if isinstance(error, StartError) else ""
+            self._say({"event": "failed", **error_object(error), "traceback": stack})
+        except asyncio.CancelledError:
+            return  # The client went away: the roll-out was undone.
+        await self.finish()
+
+    async def _deploy(self, name: str, wish: dict[str, Any]) -> None:
+        bundle = Bundle.read(Path(wish.get("bundle", "")))
+        config = EndpointConfig().changed({**bundle.settings, **wish.get("settings", {})})
+        if wish.get("port"):
+            await self.server.listen(wish["port"])
+        self._progress("waiting for torch to be imported")
+        await self.server.nursery.ready()
+        if bundle.imports:
+            self._progress(f"importing {', '.join(bundle.imports)}")
+            await self.server.nursery.preimport(bundle.imports)
+        await self.server.endpoints.deploy(name, bundle, config, self._progress)
+
+    def on_connection_close(self) -> None:
+        if (deploying := getattr(self, "_deploying", None)) is not None:
+            deploying.cancel()
+
+    def _progress(self, text: str) -> None:
+        self._say({"event": "progress", "text": text})
+
+    def _say(self, event: dict[str, Any]) -> None:
+        self.write(orjson.dumps(event) + b"\n")
+        self.flush()
+
+
+class LogsHandler(ApiHandler):
+    def get(self, name: str | None = None) -> None:
+        if name is not None:
+            self.server.endpoints.get(name)
+        count, after = self.count_argument("lines", 200), self.count_argument("after", 0)
+        self.send(self.server.logbook.last(count, name, after))
+
+
+class SpansHandler(ApiHandler):
+    def get(self, name: str) -> None:
+        self.send(self.server.endpoints.get(name).spans.last(self.count_argument("last", 500)))
+
+
+class MetricsHandler(ApiHandler):
+    def get(self) -> None:
+        body, content_type = self.server.metrics.render()
+        self.set_header("Content-Type", content_type)
+        self.finish(body)
+
+
+class ListenHandler(ApiHandler):
+    async def post(self) -> None:
+        self.send({"url": await self.server.listen(int(self.body_object().get("port", 0)))})
+
+
+class DetachHandler(ApiHandler):
+    def post(self) -> None:
+        self.server.detach()
+        self.send({})
+
+
+class StopHandler(ApiHandler):
+    def post(self) -> None:
+        self.send({})
+        self.server.request_stop()
+
+
+class UnknownHandler(ApiHandler):
+    def prepare(self) -> None:
+        super().prepare()
+        raise NotFound(f"the management API has no route {self.request.path}")
+
+
+def error_object(error: NbserveError) -> dict[str, Any]:
+    return {"code": error.status, "type": error.kind, "message": error.client_text}
+
+
+def listen(server: Managed, host: str, port: int) -> tuple[tornado.httpserver.HTTPServer, str]:
+    """Open the management listener; gives it and its URL."""
+    name = r"/endpoints/([^/]+)"
+    routes = [
+        (r"/server", ServerHandler),
+        (r"/endpoints", EndpointsHandler),
+        (name, EndpointHandler),
+        (name + "/logs", LogsHandler),
+        (name + "/spans", SpansHandler),
+        (r"/logs", LogsHandler),
+        (r"/metrics", MetricsHandler),
+        (r"/listen", ListenHandler),
+        (r"/detach", DetachHandler),
+        (r"/stop", StopHandler),
+        (r".*", UnknownHandler),
+    ]
+    application = tornado.web.Application(
+        [(route, handler, {"server": server}) for route, handler in routes], log_function=lambda handler: None
+    )
+    http = tornado.httpserver.HTTPServer(application)
+    sockets = bind_sockets(port, host)
+    http.add_sockets(sockets)
+    return http, f"http://{host}:{sockets[0].getsockname()[1]}"

@@ -1,0 +1,105 @@
+"""What a server tells about itself: the objects of `nbserve ps --json`, built from its live state. Server process."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import psutil
+
+from nbserve.runfile import RunFile
+from nbserve.server.endpoint import Endpoint
+from nbserve.server.supervisor import Worker
+from nbserve.server.version import Version
+
+
+class WorkerStatus(TypedDict):
+    index: int
+    pid: int | None
+    state: str
+    device: str
+    threads: int
+    rss_bytes: int
+    cpu_percent: float
+    batches: int
+    restarts: int
+    last_error: str | None
+
+
+class EndpointStatus(TypedDict):
+    name: str
+    version: str | None
+    state: str
+    url: str | None
+    bundle: str | None
+    settings: dict[str, Any]
+    queued: int
+    workers: list[WorkerStatus]
+    requests: dict[str, int]
+
+
+class ServerStatus(TypedDict):
+    pid: int
+    nursery_pid: int
+    url: str | None
+    management_url: str
+    run_file: str
+    owner_pid: int | None
+    detached: bool
+    notebook: str | None
+    endpoints: list[EndpointStatus]
+
+
+def server_status(run_file: RunFile, nursery_pid: int, endpoints: list[Endpoint]) -> ServerStatus:
+    return ServerStatus(
+        pid=run_file.pid,
+        nursery_pid=nursery_pid,
+        url=run_file.url,
+        management_url=run_file.management_url,
+        run_file=str(run_file.path),
+        owner_pid=run_file.owner_pid,
+        detached=run_file.detached,
+        notebook=run_file.notebook,
+        endpoints=[endpoint_status(endpoint, run_file.url) for endpoint in endpoints],
+    )
+
+
+def endpoint_status(endpoint: Endpoint, server_url: str | None) -> EndpointStatus:
+    current = endpoint.current
+    return EndpointStatus(
+        name=endpoint.name,
+        version=endpoint.version,
+        state=endpoint.state,
+        url=f"{server_url}/predictions/{endpoint.name}" if server_url else None,
+        bundle=str(current.bundle.path) if current else None,
+        settings=current.config.as_dict() if current else {},
+        queued=current.batcher.waiting if current else 0,
+        workers=_workers(current) if current else [],
+        requests={str(status): count for status, count in sorted(endpoint.metrics.requests().items())},
+    )
+
+
+def _workers(version: Version) -> list[WorkerStatus]:
+    return [_worker(worker) for worker in version.workers]
+
+
+def _worker(worker: Worker) -> WorkerStatus:
+    return WorkerStatus(
+        index=worker.index,
+        pid=worker.pid,
+        state=worker.state.value,
+        device=worker.device,
+        threads=worker.threads,
+        rss_bytes=worker.rss_bytes,
+        cpu_percent=_cpu_percent(worker.process),
+        batches=worker.batches,
+        restarts=worker.restarts,
+        last_error=worker.last_error,
+    )
+
+
+def _cpu_percent(process: psutil.Process | None) -> float:
+    """Of one core, since the last call."""
+    try:
+        return process.cpu_percent(None) if process is not None else 0.0
+    except psutil.Error:
+        return 0.0

@@ -1,0 +1,340 @@
+"""Keeps the workers of the server alive: starts, watches, restarts and stops them. Server process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import psutil
+
+from nbserve import wire
+from nbserve.config import EndpointConfig
+from nbserve.errors import StartError
+from nbserve.server.channel import Channel, InFlight, channel_pair
+from nbserve.server.logbook import OutputPipe, logger
+from nbserve.server.nursery_client import NurseryClient
+from nbserve.server.ticket import Ticket
+from nbserve.server.worker_state import TRANSITIONS, Backoff, WorkerState, describe_exit
+
+TICK_S = 0.1
+STACK_DUMP_S = 0.3
+STOP_GRACE_S = 5.0
+LINGER_S = 2.0
+
+LossCause = Literal["died", "response time-out"]
+
+
+class Owner(Protocol):
+    """The version a worker belongs to: gets its answers and what it leaves unanswered."""
+
+    name: str
+    config: EndpointConfig
+
+    def worker_spec(self, worker: Worker) -> dict[str, Any]: ...
+
+    def on_ready(self, worker: Worker) -> None: ...
+
+    def on_results(self, worker: Worker, batch: InFlight, results: wire.Results) -> None: ...
+
+    def on_event(self, worker: Worker, event: dict[str, Any]) -> None: ...
+
+    def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None: ...
+
+
+class Worker:
+    """One worker of a version; index, counters and back-off outlive the process when it is restarted."""
+
+    def __init__(self, index: int, owner: Owner, supervisor: Supervisor) -> None:
+        self.index = index
+        self.owner = owner
+        self.state = WorkerState.DEAD
+        self.pid: int | None = None
+        self.device = "cpu"
+        self.threads = 0
+        self.restarts = 0
+        self.batches = 0
+        self.last_error: str | None = None
+        self.last_traceback: str | None = None
+        self.is_given_up = False
+        self.start_error: StartError | None = None
+        self.rss_bytes = 0
+        self.ready_at_s: float | None = None
+        self.is_hung = False
+        self.was_killed = False
+        self.is_leaving = False
+        self.backoff = Backoff()
+        self.channel = Channel(self)
+        self.process: psutil.Process | None = None
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+        self.ended.set()
+        self._supervisor = supervisor
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.channel.in_flight)
+
+    def __str__(self) -> str:
+        return f"worker {self.index} (pid {self.pid})"
+
+    def on_results(self, batch: InFlight, results: wire.Results) -> None:
+        self._supervisor.worker_answered(self)
+        self.owner.on_results(self, batch, results)
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        self._supervisor.worker_said(self, event)
+
+    def on_channel_closed(self) -> None:
+        self._supervisor.channel_closed(self)
+
+
+class Supervisor:
+    """Acts on what happens to workers; every change of a worker's state goes through `_move`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, nursery: NurseryClient) -> None:
+        self._loop = loop
+        self._nursery = nursery
+        self._workers: set[Worker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._batch_id = 0
+        self._ticks = 0
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    def start(self, worker: Worker) -> None:
+        """Start the worker's process; `worker.started` is done when it is ready, or has a StartError."""
+        self._move(worker, WorkerState.STARTING)
+        self._workers.add(worker)
+        worker.ended.clear()
+        worker.ready_at_s = worker.start_error = None
+        worker.is_hung = worker.was_killed = worker.is_given_up = False
+        worker.channel = Channel(worker)
+        if worker.started.done():
+            worker.started = self._loop.create_future()
+        # A worker whose start nobody awaits must not end in "exception was never retrieved".
+        worker.started.add_done_callback(lambda done: done.exception())
+        self._spawn(self._launch(worker))
+
+    def send(self, worker: Worker, tickets: list[Ticket], now_ns: int) -> None:
+        """Give the worker a batch."""
+        if worker.state is WorkerState.READY:
+            self._move(worker, WorkerState.BUSY)
+        self._batch_id += 1
+        worker.channel.send_batch(self._batch_id, tickets, now_ns)
+
+    def dump_stack(self, worker: Worker) -> None:
+        """Have the worker write the stacks of its threads to its log, whatever it is doing."""
+        self._signal(worker, signal.SIGUSR1)
+
+    async def stop(self, worker: Worker) -> None:
+        """Let the worker finish what it has, then end it; done when its process is gone."""
+        worker.is_leaving = True
+        if worker.state is not WorkerState.DEAD:
+            was_starting = worker.state is WorkerState.STARTING
+            if worker.state is not WorkerState.DRAINING:
+                self._move(worker, WorkerState.DRAINING)
+            if was_starting:
+                self._kill(worker)
+            worker.channel.send({"op": "stop"})
+            await self._await_end(worker)
+        await worker.ended.wait()
+        self._workers.discard(worker)
+
+    async def close(self) -> None:
+        """Stop watching; workers that are left end with the nursery."""
+        self._timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _await_end(self, worker: Worker) -> None:
+        """Work in flight keeps its response time-out, guarded by `_tick`; then there is little left to wait for."""
+        while worker.in_flight and not worker.ended.is_set():
+            await asyncio.sleep(0.02)
+        try:
+            await asyncio.wait_for(worker.ended.wait(), STOP_GRACE_S)
+        except asyncio.TimeoutError:
+            logger.warning("%s did not stop within %g s; it is killed", worker, STOP_GRACE_S, extra=_who(worker))
+            self._kill(worker)
+
+    async def _launch(self, worker: Worker) -> None:
+        mine, theirs = channel_pair()
+        log_read, log_write = os.pipe()
+        try:
+            await self._connect(worker, mine, log_read)
+            spec = worker.owner.worker_spec(worker)
+            worker.device, worker.threads = spec["device"], spec["threads"]
+            fds = [theirs.fileno(), log_write]
+            worker.pid = await self._nursery.start_worker(spec, fds, lambda status: self._exited(worker, status))
+        except StartError as error:
+            worker.start_error = error
+            worker.channel.close()
+            if not worker.ended.is_set():
+                self._exited(worker, signal.SIGKILL)
+        else:
+            self._watch(worker)
+        finally:
+            theirs.close()
+            os.close(log_write)
+
+    def _watch(self, worker: Worker) -> None:
+        try:
+            worker.process = psutil.Process(worker.pid)
+        except psutil.NoSuchProcess:
+            worker.process = None
+        if worker.is_leaving:
+            self._kill(worker)
+
+    async def _connect(self, worker: Worker, mine: socket.socket, log_read: int) -> None:
+        mine.setblocking(False)
+        channel = worker.channel
+        await self._loop.create_connection(lambda: channel, sock=mine)
+        await self._loop.connect_read_pipe(lambda: OutputPipe(_line_logger(worker)), os.fdopen(log_read, "rb", 0))
+
+    def worker_answered(self, worker: Worker) -> None:
+        worker.batches += 1
+        if not worker.in_flight and worker.state is WorkerState.BUSY:
+            self._move(worker, WorkerState.READY)
+
+    def worker_said(self, worker: Worker, event: dict[str, Any]) -> None:
+        if event["event"] == "ready" and worker.state is WorkerState.STARTING:
+            self._got_ready(worker)
+        elif event["event"] == "failed":
+            worker.start_error = StartError(event["error"], event["traceback"])
+        else:
+            worker.owner.on_event(worker, event)
+
+    def _got_ready(self, worker: Worker) -> None:
+        worker.ready_at_s = time.monotonic()
+        worker.backoff.failed_starts = 0
+        self._move(worker, WorkerState.READY)
+        if not worker.started.done():
+            worker.started.set_result(None)
+        worker.owner.on_ready(worker)
+
+    def channel_closed(self, worker: Worker) -> None:
+        """The first sign of a death: what it had goes back at once, before the exit status is known."""
+        batches = list(worker.channel.in_flight)
+        worker.channel.in_flight.clear()
+        if worker.state not in (WorkerState.DEAD, WorkerState.STARTING):
+            self._move(worker, WorkerState.DEAD)
+        if batches:
+            worker.owner.on_lost(worker, batches, "response time-out" if worker.is_hung else "died")
+        if not worker.ended.is_set() and worker.pid is not None:
+            self._loop.call_later(LINGER_S, self._kill_lingering, worker, worker.pid)
+
+    def _kill_lingering(self, worker: Worker, pid: int) -> None:
+        """A process that closed its channel but lives on is of no use."""
+        if worker.pid == pid:
+            self._kill(worker)
+
+    def _exited(self, worker: Worker, status: int) -> None:
+        """The process was reaped; `status` is its wait status."""
+        # A child of the handler may hold the socket open: then nobody else would close it.
+        worker.channel.close()
+        if worker.state is not WorkerState.DEAD:
+            self._move(worker, WorkerState.DEAD)
+        was_ready = worker.ready_at_s is not None
+        if not (worker.is_leaving and status == 0):
+            self._report(worker, describe_exit(status, worker.rss_bytes, worker.was_killed or worker.is_leaving))
+        if not worker.started.done():
+            error = worker.start_error or StartError(f"{worker} ended before it was ready: {worker.last_error}")
+            worker.started.set_exception(error)
+        worker.ended.set()
+        worker.process = None
+        if not worker.is_leaving:
+            self._restart_later(worker, was_ready)
+
+    def _report(self, worker: Worker, text: str) -> None:
+        if worker.start_error is not None:
+            text = f"could not start: {worker.start_error}"
+        elif worker.is_hung:
+            text = f"gave no answer for {worker.owner.config.response_timeout_s:g} s (response_timeout_s); replaced"
+        worker.last_error = text
+        level = logger.info if worker.is_leaving else logger.error
+        level("%s %s", worker, text, extra=_who(worker))
+
+    def _restart_later(self, worker: Worker, was_ready: bool) -> None:
+        if was_ready:
+            assert worker.ready_at_s is not None
+            delay_s: float | None = worker.backoff.died(time.monotonic() - worker.ready_at_s)
+        else:
+            delay_s = worker.backoff.failed_to_start()
+        if delay_s is None:
+            worker.is_given_up = True
+            logger.error("worker %d failed to start too often; no more tries", worker.index, extra=_who(worker))
+        elif was_ready or worker.restarts:
+            self._loop.call_later(delay_s, self._restart, worker)
+
+    def _restart(self, worker: Worker) -> None:
+        if worker.is_leaving or worker.state is not WorkerState.DEAD:
+            return
+        worker.restarts += 1
+        self.start(worker)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._ticks += 1
+        now_ns = time.monotonic_ns()
+        for worker in self._workers:
+            if worker.in_flight and not worker.is_hung:
+                self._check_response(worker, now_ns)
+            if self._ticks % 10 == 0:
+                self._sample_memory(worker)
+
+    def _check_response(self, worker: Worker, now_ns: int) -> None:
+        batch = worker.channel.in_flight[0]
+        if now_ns - batch.started_ns > worker.owner.config.response_timeout_s * 1e9:
+            worker.is_hung = True
+            self._spawn(self._replace_hung(worker, batch))
+
+    async def _replace_hung(self, worker: Worker, batch: InFlight) -> None:
+        """Have the worker write its stack to the log, then kill it, unless it answers meanwhile."""
+        logger.error("%s gave no answer in time; its stack:", worker, extra=_who(worker))
+        self.dump_stack(worker)
+        await asyncio.sleep(STACK_DUMP_S)
+        if worker.channel.in_flight and worker.channel.in_flight[0] is batch:
+            self._kill(worker)
+        else:
+            worker.is_hung = False
+
+    def _sample_memory(self, worker: Worker) -> None:
+        try:
+            if worker.process is not None:
+                worker.rss_bytes = worker.process.memory_info().rss
+        except psutil.Error:
+            pass  # It just ended: the last figure stands.
+
+    def _kill(self, worker: Worker) -> None:
+        worker.was_killed = True
+        self._signal(worker, signal.SIGKILL)
+
+    def _signal(self, worker: Worker, number: signal.Signals) -> None:
+        if worker.pid is not None and not worker.ended.is_set():
+            try:
+                os.kill(worker.pid, number)
+            except ProcessLookupError:
+                pass  # Reaped already; the nursery's message is on its way.
+
+    def _move(self, worker: Worker, state: WorkerState) -> None:
+        if state not in TRANSITIONS[worker.state]:
+            raise RuntimeError(f"{worker} cannot go from {worker.state.name} to {state.name}")
+        worker.state = state
+
+    def _spawn(self, coroutine: Any) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _who(worker: Worker) -> dict[str, Any]:
+    return {"endpoint": worker.owner.name, "worker": worker.index}
+
+
+def _line_logger(worker: Worker) -> Callable[[str], None]:
+    who = _who(worker)
+    return lambda line: logger.info("%s", line, extra=who)
