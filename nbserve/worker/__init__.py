@@ -1,0 +1,1 @@
+"""The processes that run handlers: the nursery, which forks, and the workers."""

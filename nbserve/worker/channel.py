@@ -1,0 +1,88 @@
+"""The worker's end of its socket: blocking, one frame after the other, into memory that is used again."""
+
+from __future__ import annotations
+
+import itertools
+import select
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from nbserve import wire
+
+ARENA_BYTES = 256 * 1024
+KEPT_ARENA_BYTES = 64 * 1024 * 1024
+JOIN_BYTES = 64 * 1024
+MAX_BUFFERS = 512
+
+
+class Channel:
+    """Reads frames into one arena: fresh memory for each large frame would cost more than twice the time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._arena = memoryview(bytearray(ARENA_BYTES))
+        self._start = self._end = 0
+
+    def receive(self) -> tuple[int, int, memoryview] | None:
+        """The next frame as (kind, row count, payload), None when the server hung up.
+
+        The payload is a view into the arena and good until the next call.
+        """
+        if not self._fill(wire.HEADER_BYTES):
+            return None
+        kind, count, length = wire.decode_header(self._arena[self._start : self._end])
+        if not self._fill(wire.HEADER_BYTES + length):
+            return None
+        payload_at = self._start + wire.HEADER_BYTES
+        self._start = payload_at + length
+        return kind, count, self._arena[payload_at : self._start]
+
+    def is_quiet_for(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s`; whether nothing came in that time."""
+        return self._start == self._end and not self._poll.poll(max(0.0, timeout_s) * 1000)
+
+    def send_message(self, message: dict[str, Any]) -> None:
+        self._socket.sendall(wire.encode_message(wire.EVENT, message))
+
+    def send(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """Send a frame: small ones joined, large ones without copying them."""
+        if sum(map(len, buffers)) < JOIN_BYTES:
+            self._socket.sendall(b"".join(buffers))
+            return
+        pending = iter(buffers)
+        while chunk := list(itertools.islice(pending, MAX_BUFFERS)):
+            self._send_all(chunk)
+
+    def _send_all(self, buffers: list[bytes | memoryview]) -> None:
+        sent = self._socket.sendmsg(buffers)
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._socket.sendall(memoryview(buffer)[sent:])
+            sent = max(0, sent - len(buffer))
+
+    def _fill(self, wanted: int) -> bool:
+        """Read until `wanted` bytes of the frame are there; False when the server hung up first."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        if self._start + wanted > len(self._arena):
+            self._make_room(wanted)
+        while self._end - self._start < wanted:
+            received = self._socket.recv_into(self._arena[self._end :])
+            if not received:
+                return False
+            self._end += received
+        return True
+
+    def _make_room(self, wanted: int) -> None:
+        """Move what is unread to the front of an arena that is large enough."""
+        unread = self._arena[self._start : self._end]
+        is_huge = len(self._arena) > KEPT_ARENA_BYTES
+        if wanted > len(self._arena) or is_huge:
+            # A new one, as views into the old one may be alive.
+            size = max(ARENA_BYTES, 1 << (wanted - 1).bit_length())
+            self._arena = memoryview(bytearray(size))
+        self._arena[: len(unread)] = unread
+        self._start, self._end = 0, len(unread)

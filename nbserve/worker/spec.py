@@ -1,0 +1,32 @@
+"""What a worker is told when it starts: read in the nursery, used in the worker."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One worker of one version of an endpoint. A request's id as text is `id_prefix`, a dash, its number in hex."""
+
+    bundle: str
+    endpoint: str
+    version: str
+    worker_index: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    isolate_errors: bool = True
+    id_prefix: str = ""
+    max_batch_size: int = 1
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> WorkerSpec:
+        """The spec in a message of the server; keys that only a newer worker knows are left out."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in message.items() if name in names})
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
