@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbserve import runfile
 from nbserve.bundle.capture import capture
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint, Server
@@ -52,6 +53,11 @@ def serve(
     order = Order(handler, name or default_name(handler), sys._getframe(1).f_globals, settings, port, detach)
     tell = on_progress or _silent
     return deploy(order, home(), tell, tell)
+
+
+def endpoint(name: str) -> Endpoint:
+    """The endpoint of that name that this process serves, or that a detached server does; raises NotFound."""
+    return home().endpoint(name, _silent)
 
 
 def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -> Endpoint:
@@ -192,7 +198,7 @@ class Home:
 
 def detached_servers() -> list[Server]:
     """The user's servers that belong to no kernel."""
-    return [server for server in Server.find() if server.run_file.detached]
+    return [Server(run_file.server_id) for run_file in runfile.running() if run_file.detached]
 
 
 def _stop(server: Server) -> str:
