@@ -1,4 +1,4 @@
-"""When is a batch due, and what goes into it? No clock and no I/O: callers pass `now_ns`. Runs in the server process."""
+"""When is a batch due, and what goes into it? No clock, no I/O: callers pass `now_ns`. Runs in the server process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from nbserve.config import EndpointConfig
 from nbserve.errors import Overloaded
 from nbserve.server.returns import Returns
-from nbserve.server.service_times import DrainRate, ServiceLine
+from nbserve.server.service_times import Rate, ServiceLine
 from nbserve.server.ticket import Ticket
 
 _WORTH_SPLITTING = 0.9  # share batches between idle workers if that makes them at least 10 % faster
@@ -32,7 +32,9 @@ class Batcher:
         self._retries: deque[Ticket] = deque()
         self._returns = Returns()
         self._line = ServiceLine()
-        self._drain = DrainRate()
+        self._drain = Rate()
+        self._strangers = Rate()
+        self._ends_ns: dict[int, int] = {}
         self._held_ns = 0
 
     def __len__(self) -> int:
@@ -46,7 +48,7 @@ class Batcher:
         self.config = config
 
     def add(self, ticket: Ticket, now_ns: int) -> None:
-        """Queue a ticket; raises Overloaded, with the time after which another try makes sense, when the queue is full."""
+        """Queue a ticket; a full queue raises Overloaded, which says after what time to try again."""
         if len(self._waiting) >= self.config.queue_size:
             raise Overloaded(f"{len(self)} requests already wait", self.retry_after_s(now_ns))
         ticket.queued_ns = now_ns
@@ -71,7 +73,7 @@ class Batcher:
         return min(max(1, math.ceil(seconds)), _LONGEST_RETRY_S)
 
     def has_full_batch(self) -> bool:
-        """Whether a batch can be sent ahead to a busy worker: never worse for full batches, half again as slow for others."""
+        """Whether a batch may be sent ahead to a busy worker: that costs nothing if it is full, and 50 % of p50 if not."""
         return len(self._waiting) >= self.config.max_batch_size and not self._retries
 
     def due_in_ns(self, now_ns: int, idle_workers: int) -> int | None:
@@ -97,16 +99,22 @@ class Batcher:
         size = self.config.max_batch_size if limit is None else min(limit, self.config.max_batch_size)
         if idle_workers > 1 and self.config.policy == "adaptive":
             size = min(size, self._fair_share(now_ns, idle_workers))
-        return self._pop(self._waiting, size, now_ns)
+        batch = self._pop(self._waiting, size, now_ns)
+        if batch:
+            self._ends_ns[batch[0].request_id] = now_ns + int(self._line.at(len(batch)))
+        return batch
 
     def finished(self, tickets: list[Ticket], service_ns: int, now_ns: int) -> None:
         """A batch was answered after `service_ns` with its worker: learn what it cost and who comes back."""
         if not tickets:
             return
+        self._ends_ns.pop(tickets[0].request_id, None)
         self._line.learn(len(tickets), service_ns)
         self._drain.learn(len(tickets), now_ns)
         sources = [ticket.source for ticket in tickets]
-        self._returns.answered(sources, len(self._waiting), now_ns, self._line, self.config.max_batch_size)
+        most = self.config.max_batch_size
+        regulars = self._returns.answered(sources, len(self._waiting), now_ns, self._line, most)
+        self._strangers.learn(len(tickets) - regulars, now_ns)
 
     def take_all(self) -> list[Ticket]:
         """Empty the queue, for moving it to a new version; retries come first."""
@@ -120,10 +128,27 @@ class Batcher:
         return max(0, self._waiting[0].queued_ns + delay_ns - now_ns)
 
     def _company_ns(self, now_ns: int, idle_workers: int) -> int:
+        """How long to wait for connections that are about to come back; several idle workers share them."""
         missing, until_ns = self._returns.missing(now_ns)
-        if not missing or len(self._waiting) >= (len(self._waiting) + missing) // idle_workers:
+        if missing and len(self._waiting) < (len(self._waiting) + missing) // idle_workers:
+            return until_ns - now_ns
+        return self._headway_ns(now_ns) if idle_workers == 1 and self._ends_ns else 0
+
+    def _headway_ns(self, now_ns: int) -> int:
+        """How long the last idle worker waits for strangers while others are busy: the cure for bunching buses.
+
+        Workers that each start as soon as they can end up starting together, and who comes just after waits for all
+        of them. Holding n requests for one more that comes at `rate` costs n / rate, and n times its own row time;
+        it saves that one the time until a worker is free again.
+        """
+        free_ns = min((end_ns for end_ns in self._ends_ns.values() if end_ns > now_ns), default=now_ns) - now_ns
+        per_ns = self._strangers.per_second(now_ns) / 1e9
+        waiting = len(self._waiting)
+        if not free_ns or not per_ns:
             return 0
-        return until_ns - now_ns
+        cost_ns = waiting * (1 / per_ns + self._line.row_ns)
+        saved_ns = min(free_ns, self._line.at(waiting))
+        return int(free_ns - cost_ns) if saved_ns > cost_ns else 0
 
     def _fair_share(self, now_ns: int, idle_workers: int) -> int:
         everybody = len(self._waiting) + self._returns.missing(now_ns)[0]

@@ -1,10 +1,11 @@
-"""Which connections come back after an answer, how soon, and how long it pays to wait for them. Pure, server process."""
+"""Which connections come back after an answer, how soon, and how long to wait for them. Pure; server process."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable
 from itertools import accumulate
+from typing import NamedTuple
 
 from nbserve.server.service_times import ServiceLine
 
@@ -15,15 +16,15 @@ _QUICKLY, _SLOWLY = (
 _COMES_BACK = 0.5
 _REMEMBERED = 8192  # connections per generation: two generations are kept
 _GENERATION_NS = 30_000_000_000
-_PLAN_EVERY = 16  # batches
+_PLAN_EVERY = 16  # batches, once there have been some plans
 _FEWEST_SAMPLES = 20
 _MOST_SAMPLES = 512
-_EVERYBODY = 0.995
+_EVERYBODY = 0.998  # of those who come back at all
 _PATIENCE = 0.97  # of the best throughput is enough if it leaves nobody behind
 
 
 class ReturnTimes:
-    """Histogram of the time between an answer and the same connection's next request, four buckets per octave; old samples fade."""
+    """Histogram of the time from an answer to the same connection's next request; old samples fade."""
 
     def __init__(self) -> None:
         self.counts = [0] * 256
@@ -83,8 +84,8 @@ class _Group:
 class Returns:
     """Learns who comes back and says for how many it pays to wait, and until when.
 
-    A wait can never save more than the fixed cost of the batch it avoids, so that cost is the horizon: who usually takes
-    longer does not count as coming back. Memory is bounded by two generations of connections.
+    A wait can never save more than the fixed cost of the batch it avoids, so that cost is the horizon: who usually
+    takes longer does not count as coming back. Memory is bounded by two generations of connections.
     """
 
     def __init__(self) -> None:
@@ -98,6 +99,7 @@ class Returns:
         self._regulars = 0.0
         self._strangers = 0.0
         self._until_plan = 0
+        self._plans = 0
 
     def arrived(self, source: Hashable, now_ns: int) -> None:
         visitor = self._young.get(source) or self._old.get(source)
@@ -114,8 +116,8 @@ class Returns:
             if is_quick:
                 self._times.add(took_ns)
 
-    def answered(self, sources: Iterable[Hashable], waiting: int, now_ns: int, line: ServiceLine, most: int) -> None:
-        """A batch of these connections was answered while `waiting` others waited."""
+    def answered(self, sources: Iterable[Hashable], waiting: int, now_ns: int, line: ServiceLine, most: int) -> int:
+        """A batch of these connections was answered while `waiting` others waited; returns how many are regulars."""
         self._horizon_ns = int(line.fixed_ns)
         self._close_groups(now_ns)
         group = _Group(now_ns + self.wait_ns, now_ns + self._horizon_ns)
@@ -125,6 +127,7 @@ class Returns:
         self._plan(group.missing, rows, waiting, line, most)
         if now_ns - self._born_ns > _GENERATION_NS or len(self._young) > _REMEMBERED:
             self._old, self._young, self._born_ns = self._young, {}, now_ns
+        return group.missing
 
     def missing(self, now_ns: int) -> tuple[int, int]:
         """How many are still worth waiting for, and when (ns) the first of them stop being so."""
@@ -149,12 +152,16 @@ class Returns:
             if visitor is None:
                 if source is None:
                     continue
-                visitor = young[source] = self._old.pop(source, None) or _Visitor()
+                visitor = young[source] = self._recall(source)
             if visitor.share > _COMES_BACK and visitor.group is None:
                 visitor.group = group
                 group.missing += 1
             visitor.answered_ns = now_ns
         return rows
+
+    def _recall(self, source: Hashable) -> _Visitor:
+        known = self._old.pop(source, None)
+        return _Visitor() if known is None else known
 
     def _close_groups(self, now_ns: int) -> None:
         while self._groups and (self._groups[0].closes_ns <= now_ns or not self._groups[0].missing):
@@ -165,56 +172,50 @@ class Returns:
         self._regulars += 0.2 * (regulars + waiting * regular_share - self._regulars)
         self._strangers += 0.2 * (waiting * (1 - regular_share) - self._strangers)
         self._until_plan -= 1
-        if self._until_plan > 0 or not regulars:
+        if self._until_plan > 0 or not regulars or self._times.total < _FEWEST_SAMPLES:
             return
-        self._until_plan = _PLAN_EVERY
-        is_known = self._times.total >= _FEWEST_SAMPLES
-        shares = self._times.shares(self._horizon_ns) if is_known else []
-        self.wait_ns = best_wait_ns(shares, self._regulars, self._strangers, line, most)
+        self._plans += 1
+        self._until_plan = min(self._plans, _PLAN_EVERY)
+        traffic = _Traffic(self._times.shares(self._horizon_ns), self._regulars, self._strangers, line, most)
+        self.wait_ns = traffic.best_wait_ns()
 
 
-def best_wait_ns(
-    shares: list[tuple[int, float]], regulars: float, strangers: float, line: ServiceLine, most: int
-) -> int:
-    """How long to wait after a batch for the highest throughput, given how many return by when.
+class _Traffic(NamedTuple):
+    """What decides how long to wait after a batch; `shares` says how many return by when."""
 
-    If waiting for practically everybody costs only a few per cent of that throughput, it is preferred: who is left behind
-    waits through a whole batch, so leaving a few behind doubles the slowest answers.
-    """
-    rates = [(_rate(0, 0.0, shares, regulars, strangers, line, most), 0)]
-    rates += [(_rate(end_ns, came, shares, regulars, strangers, line, most), end_ns) for end_ns, came in shares]
-    best_rate, best_ns = max(rates)
-    everybody_ns = next((end_ns for end_ns, came in shares if came >= _EVERYBODY), None)
-    if (
-        everybody_ns is not None
-        and everybody_ns > best_ns
-        and dict((t, r) for r, t in rates)[everybody_ns] >= _PATIENCE * best_rate
-    ):
-        return everybody_ns
-    return best_ns
+    shares: list[tuple[int, float]]
+    regulars: float
+    strangers: float
+    line: ServiceLine
+    most: int
 
+    def best_wait_ns(self) -> int:
+        """The wait with the highest throughput, or a longer one that catches practically everybody and costs little.
 
-def _rate(
-    wait_ns: int,
-    came: float,
-    shares: list[tuple[int, float]],
-    regulars: float,
-    strangers: float,
-    line: ServiceLine,
-    most: int,
-) -> float:
-    """Rows per ns in the steady state of waiting up to `wait_ns`, by when the share `came` of the answered has returned.
+        Who is left behind waits through a whole batch, so leaving a few behind doubles the slowest answers.
+        """
+        best_ns, best_rate = 0, self._rate(0, 0.0)
+        everybody = _EVERYBODY * self.shares[-1][1] if self.shares else 0
+        for end_ns, came in self.shares:
+            rate = self._rate(end_ns, came)
+            if rate > best_rate or (came >= everybody and rate >= _PATIENCE * best_rate):
+                best_ns, best_rate = end_ns, max(rate, best_rate)
+            if came >= everybody:
+                break
+        return best_ns
 
-    Who is not back in time makes the next batch: of c regulars a batch then holds c / (2 - came).
-    """
-    aboard = regulars / (2 - came)
-    rows = min(most, strangers + aboard)
-    needed = min(most, strangers + regulars) - (strangers + regulars - aboard)
-    wait_ns = min(wait_ns, _time_of(needed, aboard, shares)) if needed > 0 else 0
-    return rows / (wait_ns + line.at(rows))
+    def _rate(self, wait_ns: int, came: float) -> float:
+        """Rows per ns in the steady state of waiting up to `wait_ns`, by when the share `came` has returned.
 
+        Who is not back in time makes the next batch: of c regulars a batch then holds c / (2 - came).
+        """
+        aboard = self.regulars / (2 - came)
+        rows = min(self.most, self.strangers + aboard)
+        needed = min(self.most, self.strangers + self.regulars) - (self.strangers + self.regulars - aboard)
+        wait_ns = min(wait_ns, self._time_of(needed, aboard)) if needed > 0 else 0
+        return rows / (wait_ns + self.line.at(rows))
 
-def _time_of(nth: float, among: float, shares: list[tuple[int, float]]) -> int:
-    """When the nth of `among` returns is to be expected (the median rank)."""
-    rank = (nth - 0.3) / (among + 0.4)
-    return next((end_ns for end_ns, came in shares if came >= rank), 1 << 62)
+    def _time_of(self, nth: float, among: float) -> int:
+        """When the nth of `among` returns is to be expected (the median rank)."""
+        rank = (nth - 0.3) / (among + 0.4)
+        return next((end_ns for end_ns, came in self.shares if came >= rank), 1 << 62)

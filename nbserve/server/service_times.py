@@ -1,22 +1,22 @@
-"""What one endpoint's batches cost and how fast its queue drains, learned from answered batches. Pure, server process."""
+"""What an endpoint's batches cost and how fast requests come and go, learned batch by batch. Pure; server process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _KEEP = 0.98  # what a batch still counts one batch later: a memory of about 50 batches
-_SLOPE_DOUBT = 0.01  # how far sizes must differ, squared and relative, before the measured slope outweighs the guess
-_GUESSED_FIXED_SHARE = 0.25  # of a batch's time, as long as all batches have one size
+_SLOPE_DOUBT = 0.003  # how far sizes must differ, squared and relative, before the measured slope outweighs the guess
 _OUTLIER = 4.0
 _WINDOW_NS = 2_000_000_000
 
 
 @dataclass
 class ServiceLine:
-    """Service time as a line, `fixed_ns + row_ns * rows`: decayed least squares, leaning on a guess where sizes are alike."""
+    """Service time as `fixed_ns + row_ns * rows`: decayed least squares, leaning on a guess where sizes are alike."""
 
     fixed_ns: float = 0.0
     row_ns: float = 0.0
+    _fixed_share: float = 0.25  # the guess, and later what was last measured: while all batches have one size it must do
     _weight: float = 0.0
     _rows: float = 0.0
     _ns: float = 0.0
@@ -41,16 +41,17 @@ class ServiceLine:
     def _fit(self) -> None:
         rows, ns = self._rows / self._weight, self._ns / self._weight
         doubt = _SLOPE_DOUBT * rows * rows
-        guess = (1 - _GUESSED_FIXED_SHARE) * ns / rows
+        guess = (1 - self._fixed_share) * ns / rows
         variance = max(0.0, self._rows_squared / self._weight - rows * rows)
         covariance = self._rows_ns / self._weight - rows * ns
         self.row_ns = min(max((covariance + doubt * guess) / (variance + doubt), 0.0), ns / rows)
         self.fixed_ns = ns - self.row_ns * rows
+        self._fixed_share += 0.1 * (self.fixed_ns / ns - self._fixed_share) if ns else 0
 
 
 @dataclass
-class DrainRate:
-    """Answered requests per second over the last two to four seconds."""
+class Rate:
+    """Rows per second over the last two to four seconds."""
 
     _started_ns: int = 0
     _rows: int = 0
