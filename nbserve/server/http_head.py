@@ -64,7 +64,8 @@ class HeadParser:
 
     def __init__(self) -> None:
         self.known: dict[bytes, Head] = {}
-        self._forget()
+        self._parser: Any = None
+        self._start()
 
     def parse(self, data: bytes) -> Head:
         head = self.known.get(data)
@@ -74,19 +75,13 @@ class HeadParser:
         return head
 
     def _parse(self, data: bytes) -> Head:
-        self._parser = parser = httptools.HttpRequestParser(self)
+        self._start()
         try:
-            parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # refused by ignoring it: the request is answered as plain HTTP/1.1
         except httptools.HttpParserError as error:
             raise HttpError(400, f"this is no valid HTTP request: {error}") from None
-        try:
-            return self._head()
-        finally:
-            self._forget()
-
-    def _head(self) -> Head:
         if not self._is_complete:
             raise HttpError(400, "this is no valid HTTP request: its head ends too early")
         return Head(self._parser.get_method(), self._target, self._headers, self._version, self._keep_alive)
@@ -97,8 +92,8 @@ class HeadParser:
                 self.known.clear()
             self.known[data] = head
 
-    def _forget(self) -> None:
-        self._parser: Any = None
+    def _start(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._version = ""
@@ -171,3 +166,7 @@ def _expects_continue(framing: dict[bytes, bytes]) -> bool:
     if expectation.lower() != b"100-continue":
         raise HttpError(417, "the only expectation this server meets is 100-continue")
     return True
+
+
+# Stands in where a request broke off before it had a head.
+NO_HEAD = Head(b"GET", b"/", [(b"host", b"")], "1.1", keep_alive=False)

@@ -1,0 +1,120 @@
+"""The HTTP server of the inference API: listeners, limits and time for all its connections. Server process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import Protocol
+
+from nbserve.config import ServerConfig
+from nbserve.errors import Unavailable
+from nbserve.server.http_answer import AnswerHeads
+from nbserve.server.http_connection import Connection
+from nbserve.server.http_exchange import Exchange
+from nbserve.server.http_head import HeadParser
+
+__all__ = ["Exchange", "HttpServer", "Routes"]
+
+_TICK_S = 1.0
+_BACKLOG = 4096
+_TURNED_AWAY = 256
+
+
+class Routes(Protocol):
+    """What the server asks about each request. Both calls may raise any NbserveError as the answer."""
+
+    def check(self, exchange: Exchange) -> None:
+        """Refuse by the head alone: where the body is still to come, none of it has been read."""
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Take a complete request; it is answered now or later, through the exchange."""
+
+
+class HttpServer:
+    """Accepts connections on any number of addresses and looks at each of them once per tick.
+
+    `now` is the time of the last tick: precise enough for time-outs, and free.
+    """
+
+    def __init__(self, routes: Routes, config: ServerConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self.routes = routes
+        self.config = config
+        self.loop = loop
+        self.max_pipelined = config.max_pipelined
+        self.max_header_bytes = config.max_header_bytes
+        self.heads = HeadParser()
+        self.answer_heads = AnswerHeads(time.time())
+        self.now = loop.time()
+        self.is_draining = False
+        self._tick_s = min(_TICK_S, config.header_timeout_s, config.body_timeout_s, config.keep_alive_timeout_s)
+        self._numbers = itertools.count(1)
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._connections: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Accept connections on one more address; the port that was bound, which differs from `port` when that is 0."""
+        listener = await self.loop.create_server(self._connection, host, port, backlog=_BACKLOG)
+        self._listeners.append(listener)
+        if self._ticker is None:
+            self._tick()
+        bound: int = listener.sockets[0].getsockname()[1]
+        return bound
+
+    def stop_accepting(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Answer what has arrived and close every connection; False when some had to be cut after `timeout_s`."""
+        self.stop_accepting()
+        self.is_draining = True
+        self._emptied = self.loop.create_future()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            await asyncio.wait([self._emptied], timeout=timeout_s)
+        is_done = not self._connections
+        self.close()
+        return is_done
+
+    def close(self) -> None:
+        """Stop at once: whoever still waits for an answer is cut off."""
+        self.stop_accepting()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            self._ticker = None
+
+    def connected(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        excess = len(self._connections) - self.config.max_connections
+        if excess > _TURNED_AWAY:
+            connection.abort()
+        elif excess > 0:
+            connection.refuse(Unavailable("the server has as many connections as it takes (max_connections)"))
+
+    def disconnected(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _connection(self) -> Connection:
+        return Connection(self, next(self._numbers))
+
+    def _tick(self) -> None:
+        self.now = self.loop.time()
+        self.answer_heads.set_date(time.time())
+        # A step forward just before a tick carries the time of the tick before: nobody may time out early.
+        at = self.now - self._tick_s
+        for connection in list(self._connections):
+            connection.check_time(at)
+        self._ticker = self.loop.call_later(self._tick_s, self._tick)

@@ -1,0 +1,237 @@
+"""Open Inference Protocol: one request of n rows becomes n tickets, their answers become tensors. Server process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nbserve.errors import BadRequest, HandlerFailed, NbserveError
+from nbserve.server.http_answer import JSON
+from nbserve.server.http_exchange import Exchange
+from nbserve.server.ticket import Ticket
+
+MAX_ROWS = 65_536
+
+_DATATYPES = frozenset(
+    "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 BF16 BYTES".split(),
+)
+_BINARY_HINT = "the binary data extension is not supported: send tensors as JSON in `data`"
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A request cut into rows; each row is the JSON body that a prediction of that row alone would have."""
+
+    rows: list[bytes]
+    id: str | None
+    outputs: list[str]
+
+
+class Inference:
+    """Collects the answers to the rows of one request and answers it when all are there, or at the first error."""
+
+    def __init__(self, exchange: Exchange, request: InferRequest, name: str, version: str, echo: bytes) -> None:
+        self._exchange = exchange
+        self._request = request
+        self._model = {"model_name": name, "model_version": version}
+        self._echo = echo
+        self._results: list[Any] = [None] * len(request.rows)
+        self._missing = len(request.rows)
+
+    @property
+    def is_over(self) -> bool:
+        return self._exchange.is_gone
+
+    def tickets(self, request_ids: Iterator[int], meta: bytes) -> Iterator[RowTicket]:
+        query, _, lines = meta.split(b"\0", 2)
+        row_meta = b"\0".join((query, JSON, lines))
+        for row, body in enumerate(self._request.rows):
+            yield RowTicket(next(request_ids), row_meta, body, self, row, self._exchange)
+
+    def resolve(self, row: int, status: int, head: bytes, body: bytes | memoryview) -> None:
+        if self.is_over:
+            return
+        if status >= 400:
+            self._exchange.answer(status, bytes(body), head.partition(b"\0")[0] or JSON, self._echo)
+            return
+        try:
+            self._results[row] = _decoded(head, body)
+            self._missing -= 1
+            if not self._missing:
+                self._answer()
+        except NbserveError as error:
+            self._exchange.fail(error, self._echo)
+
+    def _answer(self) -> None:
+        answer: dict[str, Any] = dict(self._model)
+        if self._request.id is not None:
+            answer["id"] = self._request.id
+        answer["outputs"] = outputs_of(self._results, self._request.outputs)
+        self._exchange.answer(200, orjson.dumps(answer), JSON, self._echo)
+
+
+class RowTicket(Ticket):
+    """One row of an Inference."""
+
+    __slots__ = ("_inference", "_row")
+
+    def __init__(
+        self, request_id: int, meta: bytes, body: bytes, inference: Inference, row: int, exchange: Exchange
+    ) -> None:
+        super().__init__(request_id, meta, body, exchange.received_ns, exchange.connection)
+        self._inference = inference
+        self._row = row
+
+    def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
+        self._inference.resolve(self._row, status, head, body)
+
+    def is_gone(self) -> bool:
+        return self._inference.is_over
+
+
+def parse(body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> InferRequest:
+    """Cut a request into rows along the first dimension of its inputs; raises BadRequest."""
+    if any(name == b"inference-header-content-length" for name, _ in headers):
+        raise BadRequest(_BINARY_HINT)
+    try:
+        request = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is no JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise BadRequest("the body is no JSON object")
+    request_id = request.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise BadRequest("`id` is no text")
+    return InferRequest(_rows(_objects(request, "inputs")), request_id, _output_names(request))
+
+
+def outputs_of(results: list[Any], wanted: list[str]) -> list[dict[str, Any]]:
+    """The results of all rows as named tensors: an object's members each become one, anything else is one tensor."""
+    if results and all(isinstance(result, dict) and result.keys() == results[0].keys() for result in results):
+        columns = {name: [result[name] for result in results] for name in results[0]}
+    else:
+        columns = {wanted[0] if len(wanted) == 1 else "output": results}
+    missing = [name for name in wanted if name not in columns]
+    if missing:
+        raise BadRequest(f"there is no output {missing[0]!r}; there are: {', '.join(columns)}")
+    return [_tensor(name, columns[name]) for name in wanted or columns]
+
+
+def _objects(request: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    values = request.get(key)
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        raise BadRequest(f"`{key}` is no list of tensors")
+    if any("binary_data_size" in (value.get("parameters") or {}) for value in values):
+        raise BadRequest(_BINARY_HINT)
+    return values
+
+
+def _output_names(request: dict[str, Any]) -> list[str]:
+    if (request.get("parameters") or {}).get("binary_data_output"):
+        raise BadRequest(_BINARY_HINT)
+    if not request.get("outputs"):
+        return []
+    outputs = _objects(request, "outputs")
+    if any((output.get("parameters") or {}).get("binary_data") for output in outputs):
+        raise BadRequest(_BINARY_HINT)
+    return [_text(output, "name") for output in outputs]
+
+
+def _rows(inputs: list[dict[str, Any]]) -> list[bytes]:
+    columns = {_text(tensor, "name"): _column(tensor) for tensor in inputs}
+    if len(columns) < len(inputs):
+        raise BadRequest("two inputs have one name")
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) > 1:
+        raise BadRequest(f"the inputs differ in their first dimension: {', '.join(map(str, sorted(lengths)))}")
+    if len(columns) == 1:
+        return [orjson.dumps(row) for row in next(iter(columns.values()))]
+    names = list(columns)
+    return [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _column(tensor: dict[str, Any]) -> list[Any]:
+    name, shape, data = _text(tensor, "name"), tensor.get("shape"), tensor.get("data")
+    if _text(tensor, "datatype") not in _DATATYPES:
+        raise BadRequest(f"input {name!r} has the unknown datatype {tensor['datatype']!r}")
+    if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
+        raise BadRequest(f"input {name!r} has no shape of at least one dimension")
+    if not 0 < shape[0] <= MAX_ROWS:
+        raise BadRequest(f"input {name!r} has {shape[0]} rows; it can have 1 to {MAX_ROWS}")
+    if not isinstance(data, list):
+        raise BadRequest(f"input {name!r} has no list `data`")
+    flat = list(_flat(data))
+    if len(flat) != math.prod(shape):
+        raise BadRequest(f"input {name!r} has {len(flat)} values; its shape {shape} needs {math.prod(shape)}")
+    return _shaped(flat, shape)
+
+
+def _flat(data: list[Any]) -> Iterator[Any]:
+    for value in data:
+        if isinstance(value, list):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _shaped(flat: list[Any], shape: list[int]) -> list[Any]:
+    for size in reversed(shape[1:]):
+        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else []
+    return flat or [[] for _ in range(shape[0])]
+
+
+def _text(holder: dict[str, Any], key: str) -> str:
+    value = holder.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"a tensor has no `{key}`")
+    return value
+
+
+def _decoded(head: bytes, body: bytes | memoryview) -> Any:
+    content_type = head.partition(b"\0")[0] or JSON
+    try:
+        if content_type.startswith(b"text/"):
+            return bytes(body).decode()
+        if content_type.partition(b";")[0].strip().lower() == JSON:
+            return orjson.loads(body)
+    except ValueError:
+        raise HandlerFailed("the handler's answer is not what its content type says") from None
+    raise HandlerFailed(f"the handler answers {content_type.decode('latin-1')}, which is no tensor: use /predictions")
+
+
+def _tensor(name: str, column: list[Any]) -> dict[str, Any]:
+    """A named tensor; rows that differ in shape or kind are sent as text, each row as its JSON."""
+    flat = list(_flat(column))
+    shape, datatype = _shape_of(column), _datatype_of(flat)
+    if shape is None or datatype is None:
+        flat = [orjson.dumps(row).decode() for row in column]
+        shape, datatype = [len(column)], "BYTES"
+    return {"name": name, "shape": shape, "datatype": datatype, "data": flat}
+
+
+def _shape_of(value: Any) -> list[int] | None:
+    """The sizes of nested lists, or None when they are ragged."""
+    if not isinstance(value, list):
+        return []
+    shapes = [_shape_of(row) for row in value]
+    first = shapes[0] if shapes else []
+    if first is None or any(shape != first for shape in shapes):
+        return None
+    return [len(value), *first]
+
+
+def _datatype_of(flat: list[Any]) -> str | None:
+    kinds = {type(value) for value in flat}
+    if kinds == {bool}:
+        return "BOOL"
+    if kinds == {str}:
+        return "BYTES"
+    if kinds == {int}:
+        return "INT64" if all(-(1 << 63) <= value < 1 << 63 for value in flat) else "UINT64"
+    if kinds <= {int, float}:
+        return "FP64"
+    return None
