@@ -11,7 +11,7 @@ from nbserve.handler import Context, Error, Handler, Request, Response, Uploaded
 if TYPE_CHECKING:
     from nbserve.bundle.weights import load_weights
     from nbserve.deployment import Endpoint, Server
-    from nbserve.serving import serve
+    from nbserve.serving import endpoint, serve
 
 __all__ = [
     "BadRequest",
@@ -29,6 +29,7 @@ __all__ = [
     "ServerConfig",
     "StartError",
     "UploadedFile",
+    "endpoint",
     "load_weights",
     "serve",
 ]
@@ -37,6 +38,7 @@ __all__ = [
 _LATER = {
     "Endpoint": "nbserve.deployment",
     "Server": "nbserve.deployment",
+    "endpoint": "nbserve.serving",
     "load_weights": "nbserve.bundle.weights",
     "serve": "nbserve.serving",
 }

@@ -16,6 +16,7 @@ from nbserve.notebook import cell, options, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import card
+from nbserve.options import settings_of
 from nbserve.serving import Order, deploy, home
 
 
@@ -31,7 +32,7 @@ class ServeMagics(Magics):
             return display(verbs.as_text(options.cell_parser().format_help()))
         values = options.cell_parser().parse(tokens)
         with told_shortly(self.shell):
-            settings = options.settings_of(values)
+            settings = settings_of(values, EndpointConfig)
             EndpointConfig().changed(settings)
             ran = cell.run(self.shell, line, body)
             handler = cell.find_handler(ran, self.shell.user_ns)

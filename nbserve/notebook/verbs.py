@@ -12,9 +12,11 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
+from nbserve.config import EndpointConfig
 from nbserve.notebook import cell, options
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card, settings, table
+from nbserve.options import add_settings, as_option, settings_of
 from nbserve.serving import Home
 
 
@@ -64,7 +66,7 @@ def all_verbs() -> dict[str, Verb]:
         "config", "Show or change the settings of a live endpoint: %serve config NAME workers=2"
     )
     config.add_argument("name", metavar="NAME")
-    options.add_settings(config)
+    add_settings(config, EndpointConfig)
 
     logs = options.verb_parser("logs", "Show what the workers of an endpoint printed.")
     logs.add_argument("name", metavar="NAME")
@@ -100,9 +102,9 @@ def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
 
 
 def _config(face: Face, parser: options.Parser, rest: str) -> None:
-    values = parser.parse(options.as_options(options.split(rest)))
+    values = parser.parse([as_option(word) for word in options.split(rest)])
     endpoint = face.home.endpoint(values.name, face.tell)
-    if changes := options.settings_of(values):
+    if changes := settings_of(values, EndpointConfig):
         endpoint.configure(**changes)
     display(_settings(endpoint.name, endpoint.settings))
 

@@ -9,10 +9,11 @@ from IPython.core.error import UsageError
 
 from nbserve.config import EndpointConfig
 from nbserve.notebook import options
+from nbserve.options import as_option, settings_of
 
 
 def settings(line: str) -> dict[str, object]:
-    return options.settings_of(options.cell_parser().parse(options.split(line)))
+    return settings_of(options.cell_parser().parse(options.split(line)), EndpointConfig)
 
 
 def test_only_given_settings_are_set() -> None:
@@ -60,5 +61,5 @@ def test_help_is_asked_for_anywhere_and_lists_all_settings() -> None:
 
 
 def test_settings_may_be_written_as_assignments() -> None:
-    tokens = options.as_options(["digits", "max_batch_size=8", "isolate_errors=false", "--workers", "2"])
+    tokens = [as_option(word) for word in ("digits", "max_batch_size=8", "isolate_errors=false", "--workers", "2")]
     assert tokens == ["digits", "--max-batch-size=8", "--no-isolate-errors", "--workers", "2"]
