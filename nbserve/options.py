@@ -41,7 +41,8 @@ def add_settings(parser: argparse.ArgumentParser, config: type[EndpointConfig] |
     """One option per setting; settings that are not given stay out of the result."""
     group = parser.add_argument_group("settings" if config is EndpointConfig else "server settings")
     for field in dataclasses.fields(config):
-        option, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+        option = f"--{field.name.replace('_', '-')}"
+        kind: type = type(field.default)
         told: dict[str, Any] = {
             "help": f"{HELP_TEXTS[field.name]} (default: {field.default})",
             "default": argparse.SUPPRESS,

@@ -62,7 +62,7 @@ class Server:
         self._slots = DeviceSlots(self._placement.cores)
         self.metrics = Metrics(lambda: self._http.connections)
         self.endpoints = Endpoints(self._make_endpoint)
-        self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
+        self._http: HttpServer = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
         self._run_file: RunFile | None = None
 
     async def run(self) -> int:

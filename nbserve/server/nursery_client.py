@@ -54,7 +54,8 @@ class Nursery:
     async def start_worker(self, spec: dict[str, Any], fds: Sequence[int], on_exit: OnExit) -> int:
         """Fork a worker that gets `fds` (channel, log); gives its pid. `on_exit` gets the wait status when it ends."""
         number = next(self._ids)
-        started = self._started[number] = self._loop.create_future()
+        started: asyncio.Future[int] = self._loop.create_future()
+        self._started[number] = started
         self._exits[number] = on_exit
         self._send({"op": "start", "id": number, "spec": spec}, fds)
         return await started

@@ -178,19 +178,20 @@ class Version:
             self._timer.cancel()
             self._timer = None
         now_ns = time.monotonic_ns()
-        while (worker := self._free_worker()) is not None:
-            due_in_ns = self.batcher.due_in_ns(now_ns, self._idle_workers())
+        while self.batcher.waiting and (worker := self._free_worker()) is not None:
+            idle = self._idle_workers()
+            due_in_ns = self.batcher.due_in_ns(now_ns, idle) if idle else 0
             if due_in_ns is None:
                 break
             if due_in_ns > 0:
                 self._timer = self._loop.call_later(due_in_ns / 1e9, self._dispatch)
                 break
-            self._send(worker, now_ns)
+            self._send(worker, now_ns, idle)
         if not self.batcher.waiting:
             self._became_empty.set()
 
-    def _send(self, worker: Worker, now_ns: int) -> None:
-        tickets = self.batcher.take(now_ns)
+    def _send(self, worker: Worker, now_ns: int, idle: int) -> None:
+        tickets = self.batcher.take(now_ns, idle_workers=idle)
         if not tickets:
             return
         if not worker.in_flight:

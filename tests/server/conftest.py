@@ -1,0 +1,158 @@
+"""A real server with its nursery, handlers typed as cells, and steady load for the process tests."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import nbserve
+from nbserve.bundle.bundle import Bundle
+from nbserve.bundle.capture import capture
+from nbserve.deployment import Endpoint, Server
+
+Reply = tuple[int, Any]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server.start().ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
+    """Capture the class `H` of a cell's text; its `%%serve` line is put before it."""
+
+    def make(text: str, name: str = "h", **settings: Any) -> Bundle:
+        cell = f"%%serve {name}\n{text}"
+        namespace: dict[str, Any] = {"nbserve": nbserve}
+        exec(compile("\n" + text, f"<cell {name}>", "exec"), namespace)
+        return capture(
+            namespace["H"],
+            name=name,
+            namespace=namespace,
+            settings=settings,
+            cell=(cell, "test.ipynb, cell 1"),
+            store=tmp_path / "store",
+        )
+
+    return make
+
+
+@pytest.fixture
+def serve_cell(server: Server, make_bundle: Callable[..., Bundle]) -> Iterator[Callable[..., Endpoint]]:
+    """Serve the class `H` of a cell on the module's server; stopped after the test."""
+    served: dict[str, Endpoint] = {}
+    numbers = itertools.count()
+
+    def serve(text: str, name: str | None = None, **settings: Any) -> Endpoint:
+        name = name or f"h{next(numbers)}"
+        endpoint = server.deploy(make_bundle(text, name, **settings).path, settings)
+        served[name] = endpoint
+        return endpoint
+
+    yield serve
+    for endpoint in served.values():
+        endpoint.stop()
+
+
+def post(url: str, body: Any, path: str = "", timeout_s: float = 60) -> Reply:
+    """One request on a connection of its own; gives the status and the decoded JSON answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=timeout_s)
+    try:
+        connection.request("POST", parts.path + path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def post_all(url: str, bodies: list[Any]) -> list[Reply]:
+    """All requests at once, a connection each; answers in the order of the bodies."""
+    with ThreadPoolExecutor(max(1, len(bodies))) as pool:
+        return list(pool.map(lambda body: post(url, body), bodies))
+
+
+@pytest.fixture(name="post")
+def post_fixture() -> Callable[..., Reply]:
+    return post
+
+
+@pytest.fixture(name="post_all")
+def post_all_fixture() -> Callable[..., list[Reply]]:
+    return post_all
+
+
+@dataclass
+class Load:
+    """Closed-loop clients that go on until told to stop, and count the statuses they saw."""
+
+    url: str
+    clients: int = 4
+    body: Any = 1
+    statuses: Counter[int | str] = field(default_factory=Counter)
+    answers: list[Any] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self._threads = [threading.Thread(target=self._run) for _ in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", parts.path, json.dumps(self.body), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                self.answers.append(response.read())
+                self.statuses[response.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.statuses[type(error).__name__] += 1
+                connection.close()
+        connection.close()
+
+    def wait_for(self, more: int, limit_s: float = 30) -> None:
+        """Until so many further answers came."""
+        goal = self.statuses.total() + more
+        wait_until(lambda: self.statuses.total() >= goal, limit_s)
+
+
+@pytest.fixture
+def load() -> type[Load]:
+    return Load
+
+
+def wait_until(holds: Callable[[], Any], limit_s: float = 20) -> None:
+    """Until a condition holds; fails when it never does."""
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.01)
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    return wait_until
