@@ -1,0 +1,1 @@
+"""nbserve side by side with its peers: `python -m benchmarks`."""

@@ -1,0 +1,94 @@
+"""Runs one command with all its descendants below this process; they end with it. One such process per benchmarked server.
+
+`python benchmarks/reaper.py COMMAND...`: stdlib only, so that it starts in some 20 ms. Daemons of the command are
+re-parented here (a child subreaper), so that "the processes of this server" is a question with one answer.
+SIGTERM, or the death of the benchmark itself, ends the command's process group politely and then whatever is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+GRACE_S = 8.0
+
+
+class Stopped(Exception):
+    """SIGTERM came."""
+
+
+def main() -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = subprocess.Popen(sys.argv[1:], start_new_session=True, preexec_fn=_default_signals)
+    try:
+        code = _wait(child.pid)
+    except Stopped:
+        code = 0
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        _reap_until(time.monotonic() + GRACE_S)
+    while descendants():
+        for pid in descendants():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _reap_until(time.monotonic() + 0.2)
+    return code
+
+
+def descendants() -> list[int]:
+    """Every process below this one, parents first."""
+    found, todo = [], [os.getpid()]
+    while todo:
+        children = _children(todo.pop())
+        found += children
+        todo += children
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _stop(signal_number: int, frame: object) -> None:
+    raise Stopped
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _wait(pid: int) -> int:
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _reap_until(deadline_s: float) -> None:
+    while time.monotonic() < deadline_s:
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not ended:
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
