@@ -73,7 +73,7 @@ class Batcher:
         return min(max(1, math.ceil(seconds)), _LONGEST_RETRY_S)
 
     def has_full_batch(self) -> bool:
-        """Whether a batch may be sent ahead to a busy worker: that costs nothing if it is full, and 50 % of p50 if not."""
+        """Whether a batch may be sent ahead to a busy worker: that costs nothing if it is full, else 50 % of p50."""
         return len(self._waiting) >= self.config.max_batch_size and not self._retries
 
     def due_in_ns(self, now_ns: int, idle_workers: int) -> int | None:
@@ -95,11 +95,11 @@ class Batcher:
         """
         self.held_since_ns, self._held_ns = self._held_ns or now_ns, 0
         if self._retries:
-            return self._pop(self._retries, 1, now_ns)
+            return _pop(self._retries, 1)
         size = self.config.max_batch_size if limit is None else min(limit, self.config.max_batch_size)
         if idle_workers > 1 and self.config.policy == "adaptive":
             size = min(size, self._fair_share(now_ns, idle_workers))
-        batch = self._pop(self._waiting, size, now_ns)
+        batch = _pop(self._waiting, size)
         if batch:
             self._ends_ns[batch[0].request_id] = now_ns + int(self._line.at(len(batch)))
         return batch
@@ -156,12 +156,11 @@ class Batcher:
         is_faster = self._line.at(share) < _WORTH_SPLITTING * self._line.at(everybody)
         return share if is_faster else everybody
 
-    @staticmethod
-    def _pop(queue: deque[Ticket], size: int, now_ns: int) -> list[Ticket]:
-        batch: list[Ticket] = []
-        while queue and len(batch) < size:
-            ticket = queue.popleft()
-            if not ticket.is_gone():
-                ticket.dispatched_ns = now_ns
-                batch.append(ticket)
-        return batch
+
+def _pop(queue: deque[Ticket], size: int) -> list[Ticket]:
+    batch: list[Ticket] = []
+    while queue and len(batch) < size:
+        ticket = queue.popleft()
+        if not ticket.is_gone():
+            batch.append(ticket)
+    return batch

@@ -16,7 +16,9 @@ class ServiceLine:
 
     fixed_ns: float = 0.0
     row_ns: float = 0.0
-    _fixed_share: float = 0.25  # the guess, and later what was last measured: while all batches have one size it must do
+    _fixed_share: float = (
+        0.25  # the guess, and later what was last measured: while all batches have one size it must do
+    )
     _weight: float = 0.0
     _rows: float = 0.0
     _ns: float = 0.0
