@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbserve import runfile
-from nbserve.bundle.capture import capture
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint, Server
 from nbserve.errors import NbserveError, NotFound, ServerGone
@@ -65,6 +64,9 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
 
     `on_progress` hears each step, `on_note` what the user should still know afterwards.
     """
+    # Only here: capture imports torch, and loading the extension must not wait for that.
+    from nbserve.bundle.capture import capture
+
     EndpointConfig().changed(order.settings)
     on_progress("capturing the handler")
     bundle = capture(

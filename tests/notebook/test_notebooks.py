@@ -1,0 +1,66 @@
+"""The notebooks run from top to bottom in a real kernel, and in papermill, without an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from nbclient import NotebookClient
+
+pytestmark = [pytest.mark.notebook, pytest.mark.process]
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def executed(name: str, folder: Path) -> Any:
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    NotebookClient(notebook, timeout=240, allow_errors=False, resources={"metadata": {"path": str(folder)}}).execute()
+    return notebook
+
+
+def printed(notebook: Any, cell_id: str) -> str:
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    return "".join(
+        output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])
+    )
+
+
+def test_the_quickstart_answers_well_and_loses_nothing(tmp_path: Path) -> None:
+    notebook = executed("quickstart.ipynb", tmp_path)
+    summary = printed(notebook, "summary")
+    accuracy = float(summary.split("accuracy")[1].split("%")[0])
+    assert accuracy > 95
+    assert " 0 lost" in summary
+    assert "'digit'" in printed(notebook, "predict")
+    assert "max_batch_size = 32" in printed(notebook, "config")
+    assert "400" in printed(notebook, "mistake")
+
+
+def test_the_sentence_encoder_finds_what_is_meant_and_batches(tmp_path: Path) -> None:
+    notebook = executed("embeddings.ipynb", tmp_path)
+    alone, together = (line for line in printed(notebook, "ask").splitlines() if "client" in line)
+    assert float(alone.split("mean batch")[1]) == 1.0
+    assert float(together.split("mean batch")[1]) > 4
+    assert "384 numbers" in printed(notebook, "one")
+    assert "exception" in printed(notebook, "search")
+
+
+def test_notebooks_are_committed_without_outputs() -> None:
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), path.name
+
+
+def test_papermill_runs_the_magics(tmp_path: Path) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("%load_ext nbserve"),
+        nbformat.v4.new_code_cell("%%serve echo\ndef echo(requests):\n    return requests\n"),
+        nbformat.v4.new_code_cell("%serve predict echo [1, 2]"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "in.ipynb")
+    done = papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "[1, 2]"
