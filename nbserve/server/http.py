@@ -42,9 +42,10 @@ class HttpServer:
         self.config = config
         self.loop = loop
         self.max_pipelined = config.max_pipelined
-        self.max_header_bytes = config.max_header_bytes
-        self.heads = HeadParser()
+        self.heads = HeadParser(config.max_header_bytes, config.max_body_bytes)
+        self.known_heads = self.heads.known
         self.answer_heads = AnswerHeads(time.time())
+        self.known_answer_heads = self.answer_heads.known
         self.now = loop.time()
         self.is_draining = False
         self._tick_s = min(_TICK_S, config.header_timeout_s, config.body_timeout_s, config.keep_alive_timeout_s)

@@ -13,16 +13,16 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE_LINE = b"Connection: close\r\n"
 JSON = b"application/json"
 
-_BODYLESS = (204, 304)
+BODYLESS = frozenset((204, 304))
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_MAX_PREFIXES = 256
+_MAX_KNOWN = 1024
 
 
 class AnswerHeads:
-    """Makes answer heads; what stays the same from answer to answer is kept until the date changes."""
+    """Makes answer heads. Answers are much alike, so heads are kept in `known` until the date changes."""
 
     def __init__(self, unix_s: float) -> None:
-        self._prefixes: dict[tuple[int, bytes], bytes] = {}
+        self.known: dict[tuple[int, bytes, int, bytes], bytes] = {}
         self._date = b""
         self.set_date(unix_s)
 
@@ -30,25 +30,19 @@ class AnswerHeads:
         date = formatdate(unix_s, usegmt=True).encode()
         if date != self._date:
             self._date = date
-            self._prefixes.clear()
+            self.known.clear()
 
-    def head(self, status: int, content_type: bytes, length: int, lines: bytes) -> bytes:
+    def make(self, status: int, content_type: bytes, length: int, lines: bytes) -> bytes:
         """Everything before the body; `lines` are further header lines, each with its CRLF."""
-        prefix = self._prefixes.get((status, content_type)) or self._prefix(status, content_type)
-        if status in _BODYLESS:
-            return b"%b%b\r\n" % (prefix, lines)
-        return b"%bContent-Length: %d\r\n%b\r\n" % (prefix, length, lines)
-
-    def _prefix(self, status: int, content_type: bytes) -> bytes:
-        if len(self._prefixes) >= _MAX_PREFIXES:
-            self._prefixes.clear()
-        start = b"HTTP/1.1 %d %b\r\nDate: %b\r\n" % (status, _REASONS.get(status, b"Unknown"), self._date)
-        kind = b"Content-Type: %b\r\n" % content_type if content_type and status not in _BODYLESS else b""
-        return self._prefixes.setdefault((status, content_type), start + kind)
-
-
-def has_body(status: int, method: bytes) -> bool:
-    return method != b"HEAD" and status not in _BODYLESS
+        kind = b"Content-Type: %b\r\n" % content_type if content_type else b""
+        if status not in BODYLESS:
+            kind += b"Content-Length: %d\r\n" % length
+        reason = _REASONS.get(status, b"Unknown")
+        head = b"HTTP/1.1 %d %b\r\nDate: %b\r\n%b%b\r\n" % (status, reason, self._date, kind, lines)
+        if len(self.known) >= _MAX_KNOWN:
+            self.known.clear()
+        self.known[status, content_type, length, lines] = head
+        return head
 
 
 def error_body(error: NbserveError) -> bytes:

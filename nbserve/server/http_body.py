@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nbserve.errors import HttpError
-from nbserve.server.http_head import CHUNKED, Head
+from nbserve.server.http_head import CHUNKED, Head, body_too_large
 
 _SMALL_PIECE = 4096
 _MAX_LINE = 1024
@@ -124,7 +124,7 @@ class ChunkedBody:
         size = int(match[1], 16)
         self._room -= size
         if self._room < 0:
-            raise too_large()
+            raise body_too_large()
         self._missing = size
         self._at_trailers = not size
 
@@ -140,7 +140,3 @@ class ChunkedBody:
 def body_of(head: Head, max_bytes: int) -> SizedBody | ChunkedBody:
     """What reads the body that `head` announces."""
     return ChunkedBody(max_bytes) if head.body_length == CHUNKED else SizedBody(head.body_length)
-
-
-def too_large() -> HttpError:
-    return HttpError(413, "the body is larger than this server takes (max_body_bytes)")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
+from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from nbserve.errors import HttpError, NbserveError
-from nbserve.server.http_answer import CLOSE_LINE, CONTINUE, has_body
-from nbserve.server.http_body import ChunkedBody, SizedBody, body_of, too_large
-from nbserve.server.http_exchange import Answer, Exchange
-from nbserve.server.http_head import NO_HEAD, Head
+from nbserve.server.http_answer import BODYLESS, CLOSE_LINE, CONTINUE
+from nbserve.server.http_body import ChunkedBody, SizedBody, body_of
+from nbserve.server.http_exchange import Exchange
+from nbserve.server.http_head import NO_HEAD, Head, head_too_large
 
 if TYPE_CHECKING:
     from nbserve.server.http import HttpServer
@@ -148,28 +148,30 @@ class Connection(asyncio.Protocol):
             self._closes = True
             self._transport.close()
 
-    def finish(self, exchange: Exchange, answer: Answer) -> None:
+    def finish(
+        self, exchange: Exchange, status: int, body: bytes | memoryview, content_type: bytes, lines: bytes
+    ) -> None:
         """Send this answer if it is its turn, and then those that waited for it; otherwise keep it."""
         waiting = self._waiting
         if waiting[0] is not exchange:
-            exchange.held_answer = answer
+            exchange.held_answer = status, body, content_type, lines
             return
         waiting.popleft()
-        self._send(exchange.head, answer)
+        self._send(exchange.head, status, body, content_type, lines)
         while waiting and (held := waiting[0].held_answer) is not None:
-            self._send(waiting.popleft().head, held)
+            self._send(waiting.popleft().head, *held)
         if self._is_paused:
             self._server.loop.call_soon(self._resume)
         if self._owes_continue:
             self._send_continue()
 
     def _read(self, data: bytes) -> None:
-        at = 0
-        while 0 <= at < len(data) and not self._closes:
+        at, end, waiting = 0, len(data), self._waiting
+        while 0 <= at < end and not self._closes:
             if self._body is not None:
                 at = self._read_body(self._body, data, at)
                 continue
-            if len(self._waiting) >= self._server.max_pipelined:
+            if len(waiting) >= self._server.max_pipelined:
                 self._pause()
             if self._is_paused:
                 self._unread = data[at:]
@@ -178,15 +180,15 @@ class Connection(asyncio.Protocol):
 
     def _read_head(self, data: bytes, at: int) -> int:
         """Read a head, and the whole request if it is there; where that ended, or -1 for a partial head."""
-        if data[at] == 13 and data.startswith(b"\r\n", at):
-            return at + 2
         body_at = data.find(b"\r\n\r\n", at) + 4
-        if (body_at if body_at > 3 else len(data)) - at > self._server.max_header_bytes:
-            raise HttpError(431, "the head of the request is larger than this server takes (max_header_bytes)")
-        if body_at == 3:
-            self._unread = data[at:]
-            return -1
-        head = self._server.heads.parse(data[at:body_at])
+        raw = data[at:body_at]
+        head = self._server.known_heads.get(raw)
+        if head is None:
+            if data.startswith(b"\r\n", at):
+                return at + 2
+            if body_at == 3:
+                return self._keep_partial_head(data, at)
+            head = self._server.heads.parse(raw)
         end = body_at + head.body_length
         if body_at <= end <= len(data):
             self._take(Exchange(head, data[body_at:end], self))
@@ -194,9 +196,14 @@ class Connection(asyncio.Protocol):
         self._begin_body(Exchange(head, b"", self), has_begun=body_at < len(data))
         return body_at
 
+    def _keep_partial_head(self, data: bytes, at: int) -> int:
+        self._unread = data[at:]
+        if len(self._unread) > self._server.config.max_header_bytes:
+            raise head_too_large()
+        return -1
+
     def _begin_body(self, exchange: Exchange, has_begun: bool) -> None:
         self._partial = exchange
-        self._check_length(exchange.head)
         self._server.routes.check(exchange)
         self._body = body_of(exchange.head, self._server.config.max_body_bytes)
         if exchange.head.expects_continue and not has_begun:
@@ -210,7 +217,7 @@ class Connection(asyncio.Protocol):
             exchange = self._partial
             self._forget_input()
             exchange.body = body.join()
-            exchange.received_ns = time.monotonic_ns()
+            exchange.received_ns = monotonic_ns()
             self._take(exchange, is_checked=True)
         return at
 
@@ -221,7 +228,6 @@ class Connection(asyncio.Protocol):
             self._closes = True
         try:
             if not is_checked:
-                self._check_length(exchange.head)
                 self._server.routes.check(exchange)
             self._server.routes.dispatch(exchange)
         except NbserveError as error:
@@ -230,25 +236,21 @@ class Connection(asyncio.Protocol):
             logger.exception("dispatching %r failed", exchange.target)
             exchange.fail(_internal_error())
 
-    def _check_length(self, head: Head) -> None:
-        if head.body_length > self._server.config.max_body_bytes:
-            raise too_large()
-
-    def _send(self, head: Head, answer: Answer) -> None:
-        transport = self._transport
+    def _send(self, head: Head, status: int, body: bytes | memoryview, content_type: bytes, lines: bytes) -> None:
+        transport, server = self._transport, self._server
         if transport.is_closing():
             return  # writing now would raise in whoever answers: uvloop does so once the client has reset
-        status, body, content_type, lines = answer
         is_last = self._closes and not self._waiting
         lines += CLOSE_LINE if is_last else head.connection_line
-        start = self._server.answer_heads.head(status, content_type, len(body), lines)
-        if not has_body(status, head.method):
+        key = status, content_type, len(body), lines
+        start = server.known_answer_heads.get(key) or server.answer_heads.make(*key)
+        if head.method == b"HEAD" or status in BODYLESS:
             transport.write(start)
         elif len(body) < _JOIN_BELOW:
             transport.write(b"".join((start, body)))
         else:
             transport.writelines((start, body))
-        self._since = self._server.now
+        self._since = server.now
         if is_last:
             self._end()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from nbserve.errors import NbserveError
@@ -29,7 +29,7 @@ class Exchange:
     def __init__(self, head: Head, body: bytes, link: Connection) -> None:
         self.head = head
         self.body = body
-        self.received_ns = time.monotonic_ns()
+        self.received_ns = monotonic_ns()
         self.connection = link.number
         self.link: Connection | None = link
         self.held_answer: Answer | None = None
@@ -71,7 +71,7 @@ class Exchange:
         link = self.link
         if link is not None:
             self.link = None
-            link.finish(self, (status, body, content_type, headers))
+            link.finish(self, status, body, content_type, headers)
 
     def fail(self, error: NbserveError, headers: bytes = b"") -> None:
         """Answer with an error as JSON."""

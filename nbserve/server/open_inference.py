@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -16,9 +17,9 @@ from nbserve.server.ticket import Ticket
 
 MAX_ROWS = 65_536
 
-_DATATYPES = frozenset(
-    "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 BF16 BYTES".split(),
-)
+_INTEGERS = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64))
+_DATATYPES = _INTEGERS | {"BOOL", "FP16", "FP32", "FP64", "BF16", "BYTES"}
+_MAX_DIMENSIONS = 32
 _BINARY_HINT = "the binary data extension is not supported: send tensors as JSON in `data`"
 
 
@@ -65,6 +66,8 @@ class Inference:
                 self._answer()
         except NbserveError as error:
             self._exchange.fail(error, self._echo)
+        except orjson.JSONEncodeError as error:
+            self._exchange.fail(HandlerFailed(f"the handler's answers make no tensor: {error}"), self._echo)
 
     def _answer(self) -> None:
         answer: dict[str, Any] = dict(self._model)
@@ -125,18 +128,25 @@ def _objects(request: dict[str, Any], key: str) -> list[dict[str, Any]]:
     values = request.get(key)
     if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
         raise BadRequest(f"`{key}` is no list of tensors")
-    if any("binary_data_size" in (value.get("parameters") or {}) for value in values):
+    if any("binary_data_size" in _parameters(value) for value in values):
         raise BadRequest(_BINARY_HINT)
     return values
 
 
+def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
+    parameters = holder.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadRequest("`parameters` is no object")
+    return parameters
+
+
 def _output_names(request: dict[str, Any]) -> list[str]:
-    if (request.get("parameters") or {}).get("binary_data_output"):
+    if _parameters(request).get("binary_data_output"):
         raise BadRequest(_BINARY_HINT)
     if not request.get("outputs"):
         return []
     outputs = _objects(request, "outputs")
-    if any((output.get("parameters") or {}).get("binary_data") for output in outputs):
+    if any(_parameters(output).get("binary_data") for output in outputs):
         raise BadRequest(_BINARY_HINT)
     return [_text(output, "name") for output in outputs]
 
@@ -155,33 +165,51 @@ def _rows(inputs: list[dict[str, Any]]) -> list[bytes]:
 
 
 def _column(tensor: dict[str, Any]) -> list[Any]:
-    name, shape, data = _text(tensor, "name"), tensor.get("shape"), tensor.get("data")
+    name, data = _text(tensor, "name"), tensor.get("data")
     if _text(tensor, "datatype") not in _DATATYPES:
         raise BadRequest(f"input {name!r} has the unknown datatype {tensor['datatype']!r}")
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size >= 0 for size in shape):
-        raise BadRequest(f"input {name!r} has no shape of at least one dimension")
-    if not 0 < shape[0] <= MAX_ROWS:
-        raise BadRequest(f"input {name!r} has {shape[0]} rows; it can have 1 to {MAX_ROWS}")
+    shape = _checked_shape(name, tensor.get("shape"))
     if not isinstance(data, list):
         raise BadRequest(f"input {name!r} has no list `data`")
-    flat = list(_flat(data))
-    if len(flat) != math.prod(shape):
-        raise BadRequest(f"input {name!r} has {len(flat)} values; its shape {shape} needs {math.prod(shape)}")
-    return _shaped(flat, shape)
+    if data and isinstance(data[0], list):
+        data_shape, flat = _unnested(data)
+        fits = data_shape == shape
+    else:
+        flat, fits = data, len(data) == math.prod(shape)
+    if not fits or any(isinstance(value, (list, dict)) for value in flat):
+        raise BadRequest(f"the data of input {name!r} does not have its shape {shape}")
+    return _nested(flat, shape)
 
 
-def _flat(data: list[Any]) -> Iterator[Any]:
-    for value in data:
-        if isinstance(value, list):
-            yield from _flat(value)
-        else:
-            yield value
+def _checked_shape(name: str, shape: Any) -> list[int]:
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise BadRequest(f"input {name!r} has no shape")
+    if not 0 < len(shape) <= _MAX_DIMENSIONS:
+        raise BadRequest(f"input {name!r} has {len(shape)} dimensions; it can have 1 to {_MAX_DIMENSIONS}")
+    if not 0 < shape[0] <= MAX_ROWS:
+        raise BadRequest(f"input {name!r} has {shape[0]} rows; it can have 1 to {MAX_ROWS}")
+    return shape
 
 
-def _shaped(flat: list[Any], shape: list[int]) -> list[Any]:
+def _unnested(data: list[Any]) -> tuple[list[int] | None, list[Any]]:
+    """The shape of nested lists, None if they are ragged, and their values in one list."""
+    shape = [len(data)]
+    while data and all(isinstance(value, list) for value in data):
+        lengths = {len(value) for value in data}
+        if len(lengths) > 1:
+            return None, data
+        shape.append(lengths.pop())
+        data = list(chain.from_iterable(data))
+    is_ragged = any(isinstance(value, list) for value in data)
+    return None if is_ragged else shape, data
+
+
+def _nested(flat: list[Any], shape: list[int]) -> list[Any]:
+    if not flat:
+        return [[] for _ in range(shape[0])]
     for size in reversed(shape[1:]):
-        flat = [flat[at : at + size] for at in range(0, len(flat), size)] if size else []
-    return flat or [[] for _ in range(shape[0])]
+        flat = [flat[at : at + size] for at in range(0, len(flat), size)]
+    return flat
 
 
 def _text(holder: dict[str, Any], key: str) -> str:
@@ -205,23 +233,12 @@ def _decoded(head: bytes, body: bytes | memoryview) -> Any:
 
 def _tensor(name: str, column: list[Any]) -> dict[str, Any]:
     """A named tensor; rows that differ in shape or kind are sent as text, each row as its JSON."""
-    flat = list(_flat(column))
-    shape, datatype = _shape_of(column), _datatype_of(flat)
+    shape, flat = _unnested(column)
+    datatype = _datatype_of(flat)
     if shape is None or datatype is None:
         flat = [orjson.dumps(row).decode() for row in column]
         shape, datatype = [len(column)], "BYTES"
     return {"name": name, "shape": shape, "datatype": datatype, "data": flat}
-
-
-def _shape_of(value: Any) -> list[int] | None:
-    """The sizes of nested lists, or None when they are ragged."""
-    if not isinstance(value, list):
-        return []
-    shapes = [_shape_of(row) for row in value]
-    first = shapes[0] if shapes else []
-    if first is None or any(shape != first for shape in shapes):
-        return None
-    return [len(value), *first]
 
 
 def _datatype_of(flat: list[Any]) -> str | None:
