@@ -12,6 +12,7 @@ import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.utils import floatToGoString
 
 from nbserve.server.ticket import Ticket
 from nbserve.server.user_metrics import UserMetrics
@@ -64,9 +65,19 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def observe_all(self, values: list[int]) -> None:
+        """The rows of a batch mostly fall into one bucket: then it costs as much as one."""
+        self.sum += sum(values)
+        lowest = bisect_left(self.bounds, min(values))
+        if lowest == len(self.bounds) or max(values) <= self.bounds[lowest]:
+            self.counts[lowest] += len(values)
+        else:
+            for value in values:
+                self.counts[bisect_left(self.bounds, value, lowest)] += 1
+
     def buckets(self, unit: float) -> list[tuple[str, float]]:
         """Cumulated, as Prometheus wants them; a bound is divided by `unit`."""
-        names = [*(f"{bound / unit:g}" for bound in self.bounds), "+Inf"]
+        names = [*(floatToGoString(bound / unit) for bound in self.bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts), strict=True))
 
 
@@ -98,27 +109,14 @@ class EndpointMetrics:
         """A batch was answered; stage times count once per batch, latency and queue time once per request."""
         self.statuses.update(statuses)
         self.batch_size.observe(len(tickets))
-        self._observe_rows(tickets, sent_ns)
+        self.latency.observe_all([sent_ns - (ticket.received_ns or ticket.queued_ns) for ticket in tickets])
+        self.queue.observe_all([ticket.dispatched_ns - ticket.queued_ns for ticket in tickets])
         edges = list(accumulate((tickets[0].dispatched_ns, *stamps, sent_ns), max))
         for stage, start_ns, end_ns in zip(self.stages.values(), edges, edges[1:], strict=False):
             stage.observe(end_ns - start_ns)
 
     def observe_user_metrics(self, worker: int, event: dict[str, Any]) -> None:
         self._user_metrics.observe(self.name, worker, event)
-
-    def _observe_rows(self, tickets: Sequence[Ticket], sent_ns: int) -> None:
-        latencies, waits, bounds = self.latency.counts, self.queue.counts, TIME_BOUNDS_NS
-        latency_sum = wait_sum = 0
-        for ticket in tickets:
-            queued_ns = ticket.queued_ns
-            latency_ns = sent_ns - (ticket.received_ns or queued_ns)
-            wait_ns = ticket.dispatched_ns - queued_ns
-            latencies[bisect_left(bounds, latency_ns)] += 1
-            waits[bisect_left(bounds, wait_ns)] += 1
-            latency_sum += latency_ns
-            wait_sum += wait_ns
-        self.latency.sum += latency_sum
-        self.queue.sum += wait_sum
 
 
 class Metrics:

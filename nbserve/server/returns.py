@@ -30,11 +30,13 @@ class ReturnTimes:
         self.counts = [0] * 256
         self.total = 0
 
-    def add(self, took_ns: int) -> None:
-        took_ns |= 8
-        bits = took_ns.bit_length()
-        self.counts[bits << 2 | (took_ns >> bits - 3 & 3)] += 1
-        self._count(1)
+    def add(self, took_ns: list[int]) -> None:
+        counts = self.counts
+        for took in took_ns:
+            took |= 8
+            bits = took.bit_length()
+            counts[bits << 2 | (took >> bits - 3 & 3)] += 1
+        self._count(len(took_ns))
 
     def add_never(self, missing: int) -> None:
         """These did not come back in any time that matters."""
@@ -66,7 +68,7 @@ class _Visitor:
 
     def __init__(self) -> None:
         self.share = 0.0
-        self.answered_ns = -1
+        self.answered_ns = 0
         self.group: _Group | None = None
 
 
@@ -95,6 +97,7 @@ class Returns:
         self._born_ns = 0
         self._groups: deque[_Group] = deque()
         self._times = ReturnTimes()
+        self._took_ns: list[int] = []
         self._horizon_ns = 0
         self._regulars = 0.0
         self._strangers = 0.0
@@ -103,22 +106,24 @@ class Returns:
 
     def arrived(self, source: Hashable, now_ns: int) -> None:
         visitor = self._young.get(source) or self._old.get(source)
-        if visitor is None or visitor.answered_ns < 0:
+        if visitor is None or not visitor.answered_ns:
             return
         took_ns = now_ns - visitor.answered_ns
-        visitor.answered_ns = -1
-        is_quick = took_ns <= self._horizon_ns
-        visitor.share = visitor.share + _QUICKLY * (1 - visitor.share) if is_quick else visitor.share * _SLOWLY
+        visitor.answered_ns = 0
+        share, is_quick = visitor.share, took_ns <= self._horizon_ns
+        visitor.share = share + _QUICKLY * (1 - share) if is_quick else share * _SLOWLY
         group = visitor.group
         if group is not None:
             visitor.group = None
             group.missing -= 1
             if is_quick:
-                self._times.add(took_ns)
+                self._took_ns.append(took_ns)
 
     def answered(self, sources: Iterable[Hashable], waiting: int, now_ns: int, line: ServiceLine, most: int) -> int:
         """A batch of these connections was answered while `waiting` others waited; returns how many are regulars."""
         self._horizon_ns = int(line.fixed_ns)
+        self._times.add(self._took_ns)
+        self._took_ns.clear()
         self._close_groups(now_ns)
         group = _Group(now_ns + self.wait_ns, now_ns + self._horizon_ns)
         rows = self._expect(sources, group, now_ns)

@@ -76,7 +76,7 @@ class SentBatch(Protocol):
 
 
 class _Batch(NamedTuple):
-    """One answered batch; `rows` holds request id, received and queued of each row."""
+    """One answered batch; `rows` holds all request ids, then all received, then all queued times."""
 
     batch_id: int
     worker: int
@@ -98,8 +98,10 @@ class _Batch(NamedTuple):
         *marks, encoded_ns, sent_ns = accumulate((free_ns, *self.stamps, self.sent_ns), max)
         shared = [(end - start) / 1e6 for start, end in zip(marks, [*marks[1:], encoded_ns], strict=True)]
         respond_ms = (sent_ns - encoded_ns) / 1e6
-        rows = iter(self.rows)
-        for request_id, received_ns, queued_ns in zip(rows, rows, rows, strict=True):
+        size = self.size
+        for request_id, received_ns, queued_ns in zip(
+            self.rows[:size], self.rows[size : 2 * size], self.rows[2 * size :], strict=True
+        ):
             received_ns = received_ns or queued_ns
             held_ns = max(0, self.dispatched_ns - max(queued_ns, self.held_since_ns)) if self.held_since_ns else 0
             queue_ms = (free_ns - queued_ns - held_ns) / 1e6
@@ -122,11 +124,14 @@ class SpanStore:
 
     def record(self, worker: int, batch: SentBatch, stamps: Stamps, sent_ns: int, held_since_ns: int = 0) -> None:
         """Keep an answered batch; `held_since_ns` is what `Batcher.held_since_ns` said when it was taken."""
-        rows = array("q", [n for t in batch.tickets for n in (t.request_id, t.received_ns, t.queued_ns)])
+        tickets = batch.tickets
+        rows = array("q", [t.request_id for t in tickets])
+        rows.extend([t.received_ns for t in tickets])
+        rows.extend([t.queued_ns for t in tickets])
         self._batches.append(
             _Batch(batch.batch_id, worker, held_since_ns, batch.sent_ns, batch.started_ns, stamps, sent_ns, rows)
         )
-        self._rows += len(batch.tickets)
+        self._rows += len(tickets)
         while self._rows > self._capacity and len(self._batches) > 1:
             self._rows -= self._batches.popleft().size
 
@@ -162,7 +167,7 @@ class SpanStore:
                 "batch_id": batch.batch_id,
                 "rows": batch.size,
                 "worker": batch.worker,
-                "received_ns": batch.rows[3 * i + 1],
+                "received_ns": batch.rows[batch.size + i],
                 **dict(zip(STAGES, stages, strict=True)),  # type: ignore[typeddict-item]
             }
             for i, (request_id, stages) in enumerate(batch.stages())
