@@ -60,9 +60,9 @@ class Server:
         self._supervisor = Supervisor(self._loop, self.nursery)
         self._placement = Placement.of_this_machine()
         self._slots = DeviceSlots(self._placement.cores)
-        self.metrics = Metrics(lambda: self._http.connections)
         self.endpoints = Endpoints(self._make_endpoint)
-        self._http: HttpServer = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
+        self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
+        self.metrics = Metrics(lambda: self._http.open_connections, self.endpoints.all)
         self._run_file: RunFile | None = None
 
     async def run(self) -> int:
@@ -134,7 +134,7 @@ class Server:
         return self._run_file
 
     def _make_endpoint(self, name: str) -> Endpoint:
-        spans = SpanStore()
+        spans = SpanStore(self._launch.server_id[:6])
         return Endpoint(name, spans, self.metrics.endpoint(name), self._make_version)
 
     def _make_version(self, endpoint: Endpoint, bundle: Bundle, config: EndpointConfig) -> Version:

@@ -20,12 +20,15 @@ JOIN_BYTES = 64 * 1024
 
 @dataclass
 class InFlight:
-    """A batch the worker has. `started_ns` is when the worker could begin it: after the one before it."""
+    """A batch the worker has. `started_ns` is when the worker could begin it: after the one before it;
+    `held_since_ns` since when the policy kept it waiting (0: it did not).
+    """
 
     batch_id: int
     tickets: list[Ticket]
     sent_ns: int
     started_ns: int
+    held_since_ns: int = 0
 
 
 class Listener(Protocol):
@@ -47,12 +50,10 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.in_flight: deque[InFlight] = deque()
 
-    def send_batch(self, batch_id: int, tickets: list[Ticket], now_ns: int) -> None:
-        rows = [(ticket.request_id, ticket.meta, ticket.body) for ticket in tickets]
-        for ticket in tickets:
-            ticket.dispatched_ns = now_ns
-        self.in_flight.append(InFlight(batch_id, tickets, now_ns, now_ns))
-        self._write(wire.encode_batch(batch_id, rows))
+    def send_batch(self, batch: InFlight) -> None:
+        rows = [(ticket.request_id, ticket.meta, ticket.body) for ticket in batch.tickets]
+        self.in_flight.append(batch)
+        self._write(wire.encode_batch(batch.batch_id, rows))
 
     def send(self, message: dict[str, Any]) -> None:
         self._write([wire.encode_message(wire.CONTROL, message)])

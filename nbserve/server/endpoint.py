@@ -13,6 +13,7 @@ from nbserve.errors import NotFound, StartError, Unavailable
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.spans import SpanStore
+from nbserve.server.supervisor import Worker
 from nbserve.server.ticket import Ticket
 from nbserve.server.version import Version
 
@@ -37,6 +38,14 @@ class Endpoint:
     @property
     def version(self) -> str | None:
         return self.current.version if self.current else None
+
+    @property
+    def queued(self) -> int:
+        return self.current.batcher.waiting if self.current else 0
+
+    @property
+    def workers(self) -> list[Worker]:
+        return self.current.workers if self.current else []
 
     @property
     def is_ready(self) -> bool:
@@ -122,10 +131,6 @@ class Endpoint:
         self._draining[previous] = drained
         drained.add_done_callback(lambda _: self._draining.pop(previous, None))
         logger.info("%s replaces %s", version.version, previous.version, extra={"endpoint": self.name})
-
-    @property
-    def draining(self) -> list[Version]:
-        return list(self._draining)
 
 
 class Endpoints:

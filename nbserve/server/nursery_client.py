@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from nbserve.errors import StartError
-from nbserve.server.logbook import logger
+from nbserve.server.logbook import OutputPipe, logger
 
 MAX_MESSAGE_BYTES = 256 * 1024
 END_GRACE_S = 4.0
@@ -36,15 +36,22 @@ class Nursery:
         self.ready: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        with theirs:
+        self._last_line = ""
+        log_read, log_write = os.pipe()
+        with theirs, os.fdopen(log_write, "wb") as log:
             # Its own session, so that Ctrl-C in the terminal reaches the server alone.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "nbserve.worker.nursery", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._output = loop.create_task(
+            loop.connect_read_pipe(lambda: OutputPipe(self._log), os.fdopen(log_read, "rb", 0))
+        )
         loop.add_reader(self._socket.fileno(), self._read)
 
     @property
@@ -75,6 +82,10 @@ class Nursery:
             os.killpg(self.pid, signal.SIGKILL)
             await self._loop.run_in_executor(None, self._process.wait)
 
+    def _log(self, line: str) -> None:
+        logger.info("nursery: %s", line)
+        self._last_line = line or self._last_line
+
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
@@ -103,6 +114,8 @@ class Nursery:
             case "started":
                 _resolve(self._started.pop(event["id"]), event["pid"])
             case "exited":
+                if (started := self._started.pop(event["id"], None)) is not None:
+                    started.set_exception(StartError(event.get("error", "the worker ended while it was forked")))
                 self._exits.pop(event["id"])(event["status"])
             case "preimported" if self._preimported is not None:
                 _resolve(self._preimported, event)
@@ -115,7 +128,7 @@ class Nursery:
             return
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
-        error = StartError("the nursery process ended; its log lines above say why (is torch installed?)")
+        error = StartError(f"the nursery process, which imports torch and forks workers, ended: {self._last_line}")
         for future in (self.ready, self._preimported, *self._started.values()):
             if future is not None and not future.done():
                 future.set_exception(error)

@@ -9,7 +9,6 @@ import psutil
 from nbserve.runfile import RunFile
 from nbserve.server.endpoint import Endpoint
 from nbserve.server.supervisor import Worker
-from nbserve.server.version import Version
 
 
 class WorkerStatus(TypedDict):
@@ -72,14 +71,10 @@ def endpoint_status(endpoint: Endpoint, server_url: str | None) -> EndpointStatu
         url=f"{server_url}/predictions/{endpoint.name}" if server_url else None,
         bundle=str(current.bundle.path) if current else None,
         settings=current.config.as_dict() if current else {},
-        queued=current.batcher.waiting if current else 0,
-        workers=_workers(current) if current else [],
+        queued=endpoint.queued,
+        workers=[_worker(worker) for worker in endpoint.workers],
         requests={str(status): count for status, count in sorted(endpoint.metrics.requests().items())},
     )
-
-
-def _workers(version: Version) -> list[WorkerStatus]:
-    return [_worker(worker) for worker in version.workers]
 
 
 def _worker(worker: Worker) -> WorkerStatus:

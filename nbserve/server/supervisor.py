@@ -119,12 +119,12 @@ class Supervisor:
         worker.started.add_done_callback(lambda done: done.exception())
         self._spawn(self._launch(worker))
 
-    def send(self, worker: Worker, tickets: list[Ticket], now_ns: int) -> None:
-        """Give the worker a batch."""
+    def send(self, worker: Worker, tickets: list[Ticket], now_ns: int, held_since_ns: int) -> None:
+        """Give the worker a batch; `held_since_ns` is since when the policy kept it waiting."""
         if worker.state is WorkerState.READY:
             self._move(worker, WorkerState.BUSY)
         self._batch_id += 1
-        worker.channel.send_batch(self._batch_id, tickets, now_ns)
+        worker.channel.send_batch(InFlight(self._batch_id, tickets, now_ns, now_ns, held_since_ns))
 
     def dump_stack(self, worker: Worker) -> None:
         """Have the worker write the stacks of its threads to its log, whatever it is doing."""

@@ -196,7 +196,7 @@ class Version:
             return
         if not worker.in_flight:
             self._slots.acquire(worker.device)
-        self._supervisor.send(worker, tickets, now_ns)
+        self._supervisor.send(worker, tickets, now_ns, self.batcher.held_since_ns)
 
     def _free_worker(self) -> Worker | None:
         """An idle worker whose device has room; else, for a full batch only, one that is at its last."""
@@ -224,15 +224,15 @@ class Version:
         for ticket, row in zip(batch.tickets, results.rows, strict=True):
             _answer(ticket, row.status, row.head, row.body)
         sent_ns = time.monotonic_ns()
-        self._spans.record(worker.index, batch, results.stamps, sent_ns)
+        self._spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns)
         self._metrics.observe_batch(batch.tickets, [row.status for row in results.rows], results.stamps, sent_ns)
 
     def on_event(self, worker: Worker, event: dict[str, Any]) -> None:
         who = {"endpoint": self.name, "worker": worker.index}
         if event["event"] == "handler_error":
             worker.last_error, worker.last_traceback = event["error"], event["traceback"]
-            request = f"{self._id_prefix}-{event['request_id']:x}"
-            logger.error("request %s failed\n%s", request, event["traceback"].rstrip(), extra=who)
+            requests = ", ".join(f"{self._id_prefix}-{number:x}" for number in event["request_ids"])
+            logger.error("request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=who)
         elif event["event"] == "metrics":
             self._metrics.observe_user_metrics(worker.index, event)
         else:
