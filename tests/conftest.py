@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -33,13 +34,13 @@ def nothing_left_behind(request: pytest.FixtureRequest, runtime_dir: Path) -> It
     if not any(request.node.get_closest_marker(name) for name in ("process", "notebook")):
         yield
         return
-    before, files_before = set(_ours()), set(runtime_dir.rglob("*.json"))
+    before = set(_ours())
     yield
     left = _wait_until_gone(before)
     _kill(left)
-    files = set(runtime_dir.rglob("*.json")) - files_before
     assert not left, f"the test left processes behind: {_describe(left)}"
-    assert not files, f"the test left run files behind: {sorted(map(str, files))}"
+    stale = [path for path in runtime_dir.glob("*.json") if not psutil.pid_exists(json.loads(path.read_text())["pid"])]
+    assert not stale, f"the test left run files behind: {stale}"
 
 
 def _ours() -> list[psutil.Process]:
