@@ -12,7 +12,6 @@ import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.utils import floatToGoString
 
 from nbserve.server.ticket import Ticket
 from nbserve.server.user_metrics import UserMetrics
@@ -77,7 +76,7 @@ class Histogram:
 
     def buckets(self, unit: float) -> list[tuple[str, float]]:
         """Cumulated, as Prometheus wants them; a bound is divided by `unit`."""
-        names = [*(floatToGoString(bound / unit) for bound in self.bounds), "+Inf"]
+        names = [*(repr(bound / unit) for bound in self.bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts), strict=True))
 
 

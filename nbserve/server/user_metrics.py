@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
 
 from nbserve.server.logbook import logger
 
@@ -138,7 +137,7 @@ def _with_values(family: Any, series: _Series) -> Metric:
 
 def _histogram(name: str, series: _Series) -> Metric:
     family = HistogramMetricFamily(name, series.help, labels=["endpoint"])
-    bounds = [*map(floatToGoString, series.buckets), "+Inf"]
+    bounds = [*map(repr, series.buckets), "+Inf"]
     for endpoint, sums in series.sums.items():
         family.add_metric([endpoint], list(zip(bounds, accumulate(sums.counts), strict=True)), sums.sum)
     return family
