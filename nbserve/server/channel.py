@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from nbserve import wire
 from nbserve.server.logbook import logger
@@ -72,8 +72,8 @@ class Channel(asyncio.Protocol):
             self._transport.writelines(buffers)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # No isinstance: uvloop's transport of a Unix socket does not derive from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         # An error in here must not end the channel by way of the event loop: batches would hang for ever.
