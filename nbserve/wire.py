@@ -135,7 +135,10 @@ def decode_results(count: int, payload: memoryview) -> Results:
 
 def decode_message(payload: memoryview | bytes) -> dict[str, Any]:
     """The JSON object of an EVENT or CONTROL payload."""
-    message = orjson.loads(payload)
+    try:
+        message = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise WireError(f"a message is not JSON: {error}") from None
     if not isinstance(message, dict):
         raise WireError(f"a message is an object, not {type(message).__name__}")
     return message

@@ -100,14 +100,15 @@ def plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"a result holds {type(value).__name__}, which JSON cannot say")
+    # orjson's own error names the type and comes on top of this one.
+    raise TypeError(
+        "numbers, text, lists, dicts, tensors and arrays become JSON; bytes need an encoding such as base64"
+    )
 
 
 def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The tensor's values on the CPU, in a type numpy knows."""
     tensor = tensor.detach()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
     if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):

@@ -76,6 +76,9 @@ def _in_one_call(handler: Any) -> Pipeline:
 
 def checked(results: Any, count: int, method: str) -> Sequence[Any]:
     """The results, if there is one for each of `count` requests; else raises an error that says what is wrong."""
+    if inspect.iscoroutine(results):
+        # Else Python warns in the log that nobody awaited it, which says less than the error does.
+        results.close()
     if not isinstance(results, (list, tuple, torch.Tensor, np.ndarray)):
         raise TypeError(f"{method} returned {_described(results)}: it must return a list with one result per request")
     if isinstance(results, (torch.Tensor, np.ndarray)) and results.ndim == 0:
