@@ -66,7 +66,7 @@ class Channel:
     def _fill(self, wanted: int) -> bool:
         """Read until `wanted` bytes of the frame are there; False when the server hung up first."""
         if self._start == self._end:
-            self._start = self._end = 0
+            self._start_over()
         if self._start + wanted > len(self._arena):
             self._make_room(wanted)
         while self._end - self._start < wanted:
@@ -76,13 +76,16 @@ class Channel:
             self._end += received
         return True
 
+    def _start_over(self) -> None:
+        self._start = self._end = 0
+        if len(self._arena) > KEPT_ARENA_BYTES:
+            self._arena = memoryview(bytearray(ARENA_BYTES))
+
     def _make_room(self, wanted: int) -> None:
         """Move what is unread to the front of an arena that is large enough."""
         unread = self._arena[self._start : self._end]
-        is_huge = len(self._arena) > KEPT_ARENA_BYTES
-        if wanted > len(self._arena) or is_huge:
+        if wanted > len(self._arena):
             # A new one, as views into the old one may be alive.
-            size = max(ARENA_BYTES, 1 << (wanted - 1).bit_length())
-            self._arena = memoryview(bytearray(size))
+            self._arena = memoryview(bytearray(1 << (wanted - 1).bit_length()))
         self._arena[: len(unread)] = unread
         self._start, self._end = 0, len(unread)

@@ -13,7 +13,7 @@ MAX_CHARACTERS = 64 * 1024
 
 def summary_of(error: BaseException) -> str:
     """The error in one line."""
-    text = str(error).strip()
+    text = _text_of(error).strip()
     first_line = text.splitlines()[0] if text else ""
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
@@ -23,6 +23,14 @@ def traceback_of(error: BaseException) -> str:
     report = TracebackException.from_exception(error)
     _cut(report, set())
     return "".join(report.format())[-MAX_CHARACTERS:]
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        # The handler's own exception class is broken; what it was about must not get lost over that.
+        return "(its text cannot be shown)"
 
 
 def _cut(report: TracebackException | None, seen: set[int]) -> None:
