@@ -63,6 +63,10 @@ class Version:
     def is_ready(self) -> bool:
         return any(worker.state in (WorkerState.READY, WorkerState.BUSY) for worker in self.workers)
 
+    def _is_given_up(self) -> bool:
+        # Asked for each request: nearly always the first worker settles it.
+        return self.workers[0].is_given_up and all(worker.is_given_up for worker in self.workers)
+
     async def start(self, on_progress: Callable[[str], None]) -> None:
         """Start the workers; all of them get ready, or none stays and StartError says why."""
         self.workers = [Worker(index, self, self._supervisor) for index in range(self.config.workers)]
@@ -100,7 +104,7 @@ class Version:
     async def drain(self) -> None:
         """Answer everything that waits or runs, then stop."""
         while self.batcher.waiting or any(worker.in_flight for worker in self.workers):
-            if not self.is_ready and all(worker.is_given_up for worker in self.workers):
+            if self._is_given_up():
                 break
             self._became_empty.clear()
             await self._became_empty.wait()
@@ -149,7 +153,7 @@ class Version:
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row; raises Overloaded when the queue is full and Unavailable when no worker will ever take it."""
-        if not self.is_ready and all(worker.is_given_up for worker in self.workers):
+        if self._is_given_up():
             raise Unavailable(f"no worker of {self.name} can be started: {self.workers[0].last_error}")
         self.batcher.add(ticket, time.monotonic_ns())
         self._schedule()
