@@ -132,23 +132,23 @@ class Batcher:
         missing, until_ns = self._returns.missing(now_ns)
         if missing and len(self._waiting) < (len(self._waiting) + missing) // idle_workers:
             return until_ns - now_ns
-        return self._headway_ns(now_ns) if idle_workers == 1 and self._ends_ns else 0
+        return self._headway_ns(now_ns, idle_workers) if self._ends_ns else 0
 
-    def _headway_ns(self, now_ns: int) -> int:
-        """How long the last idle worker waits for strangers while others are busy: the cure for bunching buses.
+    def _headway_ns(self, now_ns: int, idle_workers: int) -> int:
+        """How long an idle worker waits for strangers while others are busy: the cure for bunching buses.
 
         Workers that each start as soon as they can end up starting together, and who comes just after waits for all
-        of them. Holding n requests for one more that comes at `rate` costs n / rate, and n times its own row time;
-        it saves that one the time until a worker is free again.
+        of them. So the idle ones start evenly over the time until the next one is free. Holding n requests for one
+        more costs n times the time in which one comes, and n times its row; it saves that one its share of that time.
         """
-        free_ns = min((end_ns for end_ns in self._ends_ns.values() if end_ns > now_ns), default=now_ns) - now_ns
         per_ns = self._strangers.per_second(now_ns) / 1e9
-        waiting = len(self._waiting)
+        free_ns = min((end_ns for end_ns in self._ends_ns.values() if end_ns > now_ns), default=now_ns) - now_ns
         if not free_ns or not per_ns:
             return 0
+        waiting = len(self._waiting)
         cost_ns = waiting * (1 / per_ns + self._line.row_ns)
-        saved_ns = min(free_ns, self._line.at(waiting))
-        return int(free_ns - cost_ns) if saved_ns > cost_ns else 0
+        saved_ns = min(free_ns / idle_workers, self._line.at(waiting))
+        return int(free_ns - cost_ns * idle_workers) if saved_ns > cost_ns else 0
 
     def _fair_share(self, now_ns: int, idle_workers: int) -> int:
         everybody = len(self._waiting) + self._returns.missing(now_ns)[0]

@@ -20,6 +20,7 @@ _PLAN_EVERY = 16  # batches, once there have been some plans
 _FEWEST_SAMPLES = 20
 _MOST_SAMPLES = 512
 _EVERYBODY = 0.998  # of those who come back at all
+_WORTH_WAITING = 1.03  # times the throughput without a wait
 _PATIENCE = 0.97  # of the best throughput is enough if it leaves nobody behind
 
 
@@ -199,11 +200,11 @@ class _Traffic(NamedTuple):
 
         Who is left behind waits through a whole batch, so leaving a few behind doubles the slowest answers.
         """
-        best_ns, best_rate = 0, self._rate(0, 0.0)
+        best_ns, best_rate = 0, _WORTH_WAITING * self._rate(0, 0.0)
         everybody = _EVERYBODY * self.shares[-1][1] if self.shares else 0
         for end_ns, came in self.shares:
             rate = self._rate(end_ns, came)
-            if rate > best_rate or (came >= everybody and rate >= _PATIENCE * best_rate):
+            if rate > best_rate or (came >= everybody and best_ns and rate >= _PATIENCE * best_rate):
                 best_ns, best_rate = end_ns, max(rate, best_rate)
             if came >= everybody:
                 break

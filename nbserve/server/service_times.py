@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _KEEP = 0.98  # what a batch still counts one batch later: a memory of about 50 batches
 _SLOPE_DOUBT = 0.003  # how far sizes must differ, squared and relative, before the measured slope outweighs the guess
+_REFERENCE_ROWS = 32
 _OUTLIER = 4.0
 _WINDOW_NS = 2_000_000_000
 
@@ -16,9 +17,7 @@ class ServiceLine:
 
     fixed_ns: float = 0.0
     row_ns: float = 0.0
-    _fixed_share: float = (
-        0.25  # the guess, and later what was last measured: while all batches have one size it must do
-    )
+    _fixed_share: float = 0.15  # of 32 rows' time; a guess, then as last measured while sizes differed
     _weight: float = 0.0
     _rows: float = 0.0
     _ns: float = 0.0
@@ -26,8 +25,10 @@ class ServiceLine:
     _rows_ns: float = 0.0
 
     def learn(self, rows: int, service_ns: float) -> None:
+        # The first batch of a compiled model takes a thousand times longer than the others: begin again after it.
+        if service_ns * _OUTLIER < self.at(rows):
+            self._weight = self._rows = self._ns = self._rows_squared = self._rows_ns = 0.0
         if self._weight > 1:
-            # The first batch of a compiled model takes a thousand times longer than the others.
             service_ns = min(service_ns, _OUTLIER * max(self.at(rows), self._ns / self._weight))
         self._weight = self._weight * _KEEP + 1
         self._rows = self._rows * _KEEP + rows
@@ -43,12 +44,17 @@ class ServiceLine:
     def _fit(self) -> None:
         rows, ns = self._rows / self._weight, self._ns / self._weight
         doubt = _SLOPE_DOUBT * rows * rows
-        guess = (1 - self._fixed_share) * ns / rows
         variance = max(0.0, self._rows_squared / self._weight - rows * rows)
         covariance = self._rows_ns / self._weight - rows * ns
-        self.row_ns = min(max((covariance + doubt * guess) / (variance + doubt), 0.0), ns / rows)
+        slope = (covariance + doubt * self._guessed_row_ns(rows, ns)) / (variance + doubt)
+        self.row_ns = min(max(slope, 0.0), ns / rows)
         self.fixed_ns = ns - self.row_ns * rows
-        self._fixed_share += 0.1 * (self.fixed_ns / ns - self._fixed_share) if ns else 0
+        measured = self.fixed_ns / max(1.0, self.at(_REFERENCE_ROWS))
+        self._fixed_share += 0.1 * variance / (variance + doubt) * (measured - self._fixed_share)
+
+    def _guessed_row_ns(self, rows: float, ns: float) -> float:
+        row_share = (1 - self._fixed_share) / _REFERENCE_ROWS
+        return ns * row_share / (self._fixed_share + row_share * rows)
 
 
 @dataclass
