@@ -139,6 +139,8 @@ class Home:
         endpoint = server.deploy(bundle, dict(order.settings), port=order.port, on_progress=on_progress)
         if order.detach:
             server.detach()
+        if (run_file := server.run_file).detached:
+            on_note(f"on the detached server, pid {run_file.pid}: it outlives this kernel until %serve stop")
         self._deployed[order.name] = _Deployed(bundle, dict(order.settings), urlsplit(endpoint.url).port)
         return endpoint
 

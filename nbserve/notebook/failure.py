@@ -20,7 +20,7 @@ def told_shortly(shell: InteractiveShell) -> Iterator[None]:
         yield
     except (NbserveError, KeyboardInterrupt) as error:
         if not hasattr(error, "_render_traceback_"):
-            render_as(error, _lines(shell, error))
+            show_below(shell, error, error.traceback_text if isinstance(error, StartError) else "")
         raise
 
 
@@ -30,8 +30,7 @@ def render_as(error: Raised, lines: list[str]) -> Raised:
     return error
 
 
-def _lines(shell: InteractiveShell, error: BaseException) -> list[str]:
+def show_below(shell: InteractiveShell, error: Raised, traceback_text: str) -> Raised:
+    """The same error, shown as its own text below a traceback from another process."""
     text: list[str] = shell.InteractiveTB.get_exception_only(type(error), error)
-    if isinstance(error, StartError) and error.traceback_text:
-        return [error.traceback_text.rstrip("\n"), "", *text]
-    return text
+    return render_as(error, [traceback_text.rstrip("\n"), "", *text] if traceback_text else text)

@@ -56,9 +56,17 @@ class ServeMagics(Magics):
             progress.finish(card(endpoint.stats(), endpoint.curl(), time.monotonic() - began, progress.notes))
 
 
+def allow_help_alone(lines: list[str]) -> list[str]:
+    """An input transform: `%%serve --help` needs no cell below it, which IPython would ask for."""
+    if len(lines) == 1 and lines[0].startswith("%%serve") and options.wants_help(lines[0].split()):
+        return [lines[0].rstrip("\n") + "\n", "\n"]
+    return lines
+
+
 def load(shell: InteractiveShell) -> None:
     """Register the magics and start the server, still empty, in the background: its nursery imports torch meanwhile."""
     shell.register_magics(ServeMagics)
+    shell.input_transformers_cleanup.insert(0, allow_help_alone)
     for kind, show in (("text/html", _endpoint_html), ("text/plain", _endpoint_text)):
         shell.display_formatter.formatters[kind].for_type(Endpoint, show)
     try:
@@ -70,6 +78,7 @@ def load(shell: InteractiveShell) -> None:
 
 def unload(shell: InteractiveShell) -> None:
     """Take the magics away and stop the server."""
+    shell.input_transformers_cleanup.remove(allow_help_alone)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("serve", None)
     for kind in ("text/html", "text/plain"):

@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 def meant(word: str, known: Sequence[str]) -> str:
     """`; did you mean X?` when something known is near, else nothing."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -62,6 +62,7 @@ def cell_parser() -> Parser:
     """%%serve NAME [options]"""
     parser = Parser(
         "%%serve",
+        usage="%%%%serve NAME [options]",
         description="Serve the handler that this cell defines. Running the cell again replaces it; no request is lost.",
     )
     parser.add_argument("name", metavar="NAME", type=_endpoint_name, help="the endpoint: POST /predictions/NAME")

@@ -13,7 +13,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from nbserve.config import EndpointConfig
+from nbserve.deployment import Endpoint
+from nbserve.errors import PredictError
 from nbserve.notebook import cell, options
+from nbserve.notebook.failure import show_below
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card, settings, table
 from nbserve.options import add_settings, as_option, settings_of
@@ -98,7 +101,11 @@ def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
     if not expression.strip():
         parser.error("it takes a name and what to send, such as: %serve predict digits [[0, 1], [1, 0]]")
     endpoint = face.home.endpoint(name, face.tell)
-    return endpoint.predict(_evaluate(face.shell, expression.strip()))
+    value = _evaluate(face.shell, expression.strip())
+    try:
+        return endpoint.predict(value)
+    except PredictError as error:
+        raise show_below(face.shell, error, _logged_failure(endpoint, str(error))) from None
 
 
 def _config(face: Face, parser: options.Parser, rest: str) -> None:
@@ -127,11 +134,19 @@ def _stop(face: Face, parser: options.Parser, rest: str) -> None:
     face.tell(f"{values.name} is stopped")
 
 
+def _logged_failure(endpoint: Endpoint, text: str) -> str:
+    """What the log says about a failed request, which the answer names by its id only."""
+    request_id = text.rpartition(" under id ")[2]
+    lines = (line["text"] for line in reversed(endpoint.log_lines(100)))
+    return next((line for line in lines if line.startswith(f"request {request_id} ")), "")
+
+
 def _evaluate(shell: InteractiveShell, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return cell.evaluate(shell, text)
+        pass  # Then it is Python; evaluated out here, so that its errors do not mention JSON.
+    return cell.evaluate(shell, text)
 
 
 def _settings(name: str, values: dict[str, Any]) -> Shown:

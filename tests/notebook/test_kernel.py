@@ -56,7 +56,7 @@ def test_loading_does_not_block(new_kernel: Callable[[], Any]) -> None:
         "import time; _t = time.perf_counter()\nget_ipython().extension_manager.load_extension('nbserve')\n"
         "print(time.perf_counter() - _t)"
     )
-    assert float(took.printed.split()[-1]) < 0.5
+    assert float(took.printed.split()[-1]) < 0.5, "50 ms on an idle machine"
     assert kernel.ok("import sys; 'torch' in sys.modules").value == "False"
 
 
@@ -70,9 +70,9 @@ def test_a_cell_is_served_looked_at_changed_and_stopped(kernel: Any) -> None:
 
     assert kernel.ok("%serve predict double 21").value == "42"
     assert kernel.ok("x = [1, 2]\n%serve predict double x + [3]").value == "[1, 2, 3, 1, 2, 3]"
-    assert kernel.ok('%serve predict double {"a": 1}'.replace("{", "[").replace("}", "]").replace(":", ",")).value
+    assert kernel.run("%serve predict double nothing").error.endswith("NameError: name 'nothing' is not defined")
     assert "double" in kernel.ok("%serve").text
-    assert "200: 3" in kernel.ok("%serve status double").text
+    assert "200: 2" in kernel.ok("%serve status double").text
     assert "workers = 2" in kernel.ok("%serve config double workers=2 --max-batch-size 8").text
     assert until(lambda: "2 ready" in kernel.ok("%serve status").text, within_s=20)
     assert "double is up" in kernel.ok("%serve logs double").text
@@ -126,6 +126,15 @@ def test_what_cannot_be_captured_is_one_clear_error(kernel: Any) -> None:
     assert "Traceback" not in failed.error
 
 
+def test_a_failed_prediction_shows_the_handler_s_traceback(kernel: Any) -> None:
+    kernel.ok(DOUBLE)
+    failed = kernel.run('%serve predict double {"a": 1}')
+    assert failed.error_name == "PredictError"
+    assert "line 13, in inference" in failed.error
+    assert "/nbserve/" not in failed.error
+    kernel.ok("%serve stop double")
+
+
 def test_nothing_to_serve_is_explained(kernel: Any) -> None:
     failed = kernel.run("%%serve nothing\nx = 1\n")
     assert "the cell has nothing to serve" in failed.error
@@ -152,7 +161,7 @@ def test_mistakes_are_told_in_a_line_or_two(kernel: Any, line: str, said: str) -
 
 
 def test_help_is_there_for_every_verb(kernel: Any) -> None:
-    assert "--max-batch-delay-ms" in kernel.ok("%%serve --help\npass").text
+    assert "--max-batch-delay-ms" in kernel.ok("%%serve --help").text
     assert "%serve logs" in kernel.ok("%serve --help").text
     for verb in ("status", "predict", "config", "logs", "stop"):
         assert f"usage: %serve {verb}" in kernel.ok(f"%serve {verb} --help").text
@@ -178,13 +187,14 @@ def test_an_interrupt_while_it_starts_leaves_the_old_version(kernel: Any) -> Non
 
 
 def test_a_killed_kernel_takes_everything_with_it(new_kernel: Callable[[], Any], runtime_dir: Path) -> None:
+    others = set(runtime_dir.iterdir())
     kernel = new_kernel()
     kernel.ok(DOUBLE)
     pids = server_pids(kernel)
     assert len(pids) >= 3
     os.kill(kernel.pid, signal.SIGKILL)
     assert until(lambda: not any(_runs(pid) for pid in pids), within_s=10)
-    assert until(lambda: not list(runtime_dir.iterdir()), within_s=5)
+    assert until(lambda: set(runtime_dir.iterdir()) <= others, within_s=5)
 
 
 def test_a_detached_server_outlives_its_kernel_and_is_found_again(new_kernel: Callable[[], Any]) -> None:
@@ -197,7 +207,7 @@ def test_a_detached_server_outlives_its_kernel_and_is_found_again(new_kernel: Ca
     second = new_kernel()
     assert "detached server" in second.ok("%serve status").text
     assert second.ok("%serve predict double 5").value == "10"
-    assert "detached server" in second.ok(TRIPLE).text
+    assert "on the detached server" in second.ok(TRIPLE).text
     assert second.ok("%serve predict double 5").value == "15"
     assert second.ok("%serve stop --all").text.count("is stopped") == 2
     assert until(lambda: not any(_runs(pid) for pid in pids), within_s=10)
