@@ -11,8 +11,9 @@ _SMALL_PIECE = 4096
 _MAX_LINE = 1024
 _MAX_TRAILERS = 8192
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")
-_TRAILER_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SIZE_LINE = re.compile(rb'([0-9A-Fa-f]{1,15})(?:;%b(?:=(?:%b|"[ !#-\[\]-~]*"))?)*' % (_TOKEN, _TOKEN))
+_TRAILER_LINE = re.compile(rb"%b:[\t -~\x80-\xff]*" % _TOKEN)
 
 
 class Pieces:
