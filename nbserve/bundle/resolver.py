@@ -1,0 +1,382 @@
+"""From live objects to blocks of app.py: what each name is, where its source stands, what it needs. In the kernel."""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from nbserve.bundle.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
+from nbserve.bundle.blocks import Block, Use
+from nbserve.bundle.cells import Cells, Definition, Definition_node
+from nbserve.bundle.closures import factory, free_values
+from nbserve.bundle.importing import import_of, is_code, is_importable, is_typing, written_import
+from nbserve.bundle.literals import literal
+from nbserve.bundle.names import Names, names_of
+from nbserve.bundle.refusals import is_builtin, refusal, undefined, unpicklable
+from nbserve.bundle.samecode import code_objects, same_code
+from nbserve.bundle.stale import origins, refuse_stale
+from nbserve.errors import CaptureError
+
+FUTURE_ANNOTATIONS = 0x1000000
+_GIVEN = {"__name__", "__doc__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__debug__"}
+
+
+class Resolver:
+    """Holds one block per object. Objects are told apart by identity: a name may have been bound twice."""
+
+    def __init__(self, namespace: Mapping[str, Any], cells: Cells) -> None:
+        self.namespace = namespace
+        self.cells = cells
+        self.blocks: list[Block] = []
+        self.artifacts: dict[Block, tuple[Any, Use | None]] = {}
+        self.modules: set[str] = set()
+        self.texts: dict[str, Use | None] = {}
+        self.annotations_are_text = False
+        self._by_object: dict[int, Block] = {}
+        self._by_text: dict[tuple[str, str], Block] = {}
+        self._by_alias: dict[tuple[str, str], Block] = {}
+        self._keep: list[Any] = []
+
+    def named(self, name: str, use: Use | None) -> Block:
+        """The block after which `name` has the value that it has in the notebook."""
+        if name not in self.namespace:
+            raise undefined(name, use)
+        block = self.block_of(self.namespace[name], name, use)
+        return block if block.name == name or block.is_import else self._alias(name, block)
+
+    def current(self) -> dict[str, Block]:
+        """The block of each name's present value."""
+        found = {}
+        for name in {block.name for block in self.blocks}:
+            if name in self.namespace and (block := self._by_object.get(id(self.namespace[name]))) is not None:
+                found[name] = block
+        return found
+
+    def block_of(self, obj: Any, name: str, use: Use | None) -> Block:
+        """The block that makes this object; `name` is the name it is needed under."""
+        known = self._by_object.get(id(obj))
+        if known is not None and not known.is_import:
+            return known
+        if (text := literal(obj)) is not None:
+            return self._literal(obj, name, text)
+        self._refuse_notebook_objects(obj, name, use)
+        if (imported := import_of(obj, name, self.cells)) is not None:
+            return self._import(*imported, name)
+        return self._code(obj, name, use) or self._artifact(obj, name, use)
+
+    def refer(self, obj: Any, use: Use | None) -> tuple[str, Block]:
+        """How a pickle finds a class or function of a cell: its path in app.py."""
+        outer, _, inner = getattr(obj, "__qualname__", "").partition(".")
+        if inner and "<locals>" not in inner and _path(self.namespace.get(outer), inner) is obj:
+            block = self.named(outer, use)
+            return f"{outer}.{inner}", block
+        name = getattr(obj, "__name__", "function")
+        block = self.block_of(obj, name if name.isidentifier() else self._free_name("function"), use)
+        return block.name, block
+
+    def _literal(self, obj: Any, name: str, text: str) -> Block:
+        is_shared = isinstance(obj, list | dict | set)
+        block = self._add(Block(name, f"{name} = {text}"), obj if is_shared else None)
+        self._mark(block)
+        if isinstance(obj, str):
+            self.texts.setdefault(obj, None)
+        return block
+
+    def _import(self, module: str, text: str, name: str) -> Block:
+        self.modules.add(module)
+        return self._by_alias.setdefault((name, text), Block(name, text, is_import=True))
+
+    def _alias(self, name: str, block: Block) -> Block:
+        key = (name, block.name)
+        if key not in self._by_alias:
+            self._by_alias[key] = self._add(Block(name, f"{name} = {block.name}", first=[block]), None)
+        return self._by_alias[key]
+
+    def _code(self, obj: Any, name: str, use: Use | None) -> Block | None:
+        if (decorated := self._decorated(obj, name)) is not None:
+            return self._source(decorated, obj, decorated.node.name, use)  # type: ignore[attr-defined]
+        if isinstance(obj, type) and is_of_cells(obj):
+            return self._class(obj, name, use)
+        if isinstance(obj, types.FunctionType) and is_of_cells(obj):
+            return self._function(obj, name, use)
+        if is_typing(obj) and (found := self._assignment(name, obj)) is not None:
+            return self._source(found, obj, name, use)
+        return None
+
+    def _class(self, cls: type, name: str, use: Use | None) -> Block:
+        if "<locals>" in cls.__qualname__:
+            raise refusal(
+                cls.__name__, "it is a class made inside a function", use, "Define it at the top level of a cell."
+            )
+        outer, _, inner = cls.__qualname__.partition(".")
+        if inner and _path(self.namespace.get(outer), inner) is cls:
+            block = self.named(outer, use)
+            return self._add(Block(name, f"{name} = {cls.__qualname__}", first=[block]), cls)
+        found = self.cells.of_class(cls)
+        if found is not None:
+            refuse_stale(cls, found, self.namespace)
+            return self._source(found, cls, cls.__name__, use)
+        for written in (cls.__name__, name):
+            if (found := self._assignment(written, cls)) is not None:
+                return self._source(found, cls, written, use)
+        raise refusal(cls.__name__, "the cell that defines this class is not known", use, "Run that cell again.")
+
+    def _function(self, function: types.FunctionType, name: str, use: Use | None) -> Block:
+        found = self.cells.of_code(function.__code__)
+        if found is None:
+            where = f"the source of {function.__qualname__} is not known: its cell was changed, or it was made by exec"
+            raise refusal(name, where, use, "Run the cell that defines it again.")
+        inside = any(isinstance(part, Definition_node | ast.Lambda) for part in found.path)
+        if not inside and isinstance(found.node, ast.FunctionDef | ast.AsyncFunctionDef):
+            refuse_stale(function, found, self.namespace)
+            return self._source(found, function, found.node.name, use)
+        return self._closure(function, found, name, use)
+
+    def _closure(self, function: types.FunctionType, found: Definition, name: str, use: Use | None) -> Block:
+        block = self._add(Block(name, seen=function), function)
+        arguments = {}
+        for free, value in free_values(function).items():
+            if free == "__class__":
+                raise refusal(name, "it is a method of a class", use, "Use the class in your handler instead.")
+            arguments[free], needed = self._argument(value, free, use)
+            block.first += needed
+        block.text, block.line = factory(name, found, arguments)
+        block.label = found.cell.label
+        self._need(block, names_of(block.text), found, set(found_names(block.text)), {})
+        return block
+
+    def _argument(self, value: Any, free: str, use: Use | None) -> tuple[str, list[Block]]:
+        if (text := literal(value)) is not None and not isinstance(value, list | dict | set):
+            return text, []
+        bound = next(
+            (name for name, known in self.namespace.items() if known is value and not name.startswith("_")), None
+        )
+        block = self.named(bound, use) if bound else self.block_of(value, self._free_name(free), use)
+        return block.name, [block]
+
+    def _source(self, found: Definition, obj: Any, name: str, use: Use | None) -> Block:
+        text, line = _whole(found)
+        if (known := self._by_text.get((name, text))) is not None:
+            self._by_object[id(obj)] = known
+            self._keep.append(obj)
+            return known
+        block = self._add(Block(name, text, found.cell.label, line, seen=obj, origins=origins(obj, found)), obj)
+        self._by_text[name, text] = block
+        are_text = self._has_future(obj)
+        self._need(block, names_of(text, are_text), found, {name}, _overrides(obj, found.node, self.namespace))
+        return block
+
+    def _need(self, block: Block, names: Names, found: Definition, own: set[str], other: Mapping[str, Any]) -> None:
+        """Resolve every name of the block. `other` holds values that a name had when the block ran."""
+        tree = ast.parse(block.text)
+        for group, needed in ((names.when_defined, block.first), (names.when_called, block.later)):
+            for name in group:
+                if name in other and group is names.when_defined:
+                    needed.append(self.block_of(other[name], name, _use(block, tree, name, found)))
+                elif name not in own and not self._is_given(name, tree):
+                    needed.append(self.named(name, _use(block, tree, name, found)))
+        self._need_optional(block, names, own)
+        self._need_modules(block, names)
+        for text, line in names.texts.items():
+            self.texts[text] = Use(found.cell.label, block.line + line - 1, block.text.splitlines()[line - 1])
+
+    def _need_optional(self, block: Block, names: Names, own: set[str]) -> None:
+        for name in names.optional:
+            if name in self.namespace and name not in own:
+                try:
+                    block.later.append(self.named(name, None))
+                except CaptureError:
+                    continue
+
+    def _need_modules(self, block: Block, names: Names) -> None:
+        self.modules |= set(names.modules)
+        for dotted in names.dotted:
+            root = dotted.partition(".")[0]
+            if isinstance(self.namespace.get(root), types.ModuleType):
+                for path in self.cells.imported_paths(root):
+                    if path != root and f"{dotted}.".startswith(f"{path}."):
+                        block.first.append(self._import(path, f"import {path}", path))
+
+    def _is_given(self, name: str, tree: ast.AST) -> bool:
+        """Names that need no block: builtins, and names that only come to be when the code runs."""
+        if name in _GIVEN or (name not in self.namespace and is_builtin(name)):
+            return True
+        if name in self.namespace:
+            return False
+        return any(
+            (isinstance(node, ast.Global) and name in node.names)
+            or (isinstance(node, ast.ExceptHandler) and "NameError" in ast.unparse(node.type or ast.Name("NameError")))
+            for node in ast.walk(tree)
+        )
+
+    def _artifact(self, obj: Any, name: str, use: Use | None) -> Block:
+        if is_code(obj) and not isinstance(obj, type | types.FunctionType) and is_importable(obj):
+            return self._import(obj.__module__, f"import {obj.__module__}", name)
+        name = name if name.isidentifier() else self._free_name("object")
+        block = self._add(Block(name, f'{name} = artifact("{name}")'), obj)
+        self._mark(block)
+        self.artifacts[block] = (obj, use)
+        needed: list[Block] = []
+        try:
+            pickled = self.pickle(block, Files(), {}, needed)
+        except CaptureError:
+            if (imported := written_import(obj, name, self.cells)) is None:
+                raise
+            return self._replace_by_import(block, *imported)
+        block.first += needed
+        self.modules |= pickled.modules
+        return block
+
+    def pickle(self, block: Block, files: Files, others: Mapping[int, str], needed: list[Block]) -> Pickled:
+        """Pickle an artifact; the blocks of the code it refers to are added to `needed`."""
+        obj, use = self.artifacts[block]
+
+        def refer(part: Any) -> str:
+            path, found = self.refer(part, use)
+            needed.append(found)
+            return path
+
+        try:
+            return dump(block.name, obj, refer, others, files)
+        except CannotPickle as failed:
+            if isinstance(failed.error, CaptureError):
+                raise failed.error from None
+            raise unpicklable(block.name, obj, failed.culprit, failed.error, use) from failed.error
+
+    def _replace_by_import(self, block: Block, module: str, text: str) -> Block:
+        del self.artifacts[block]
+        self.modules.add(module)
+        block.text, block.label, block.is_import = text, None, True
+        return block
+
+    def _decorated(self, obj: Any, name: str) -> Definition | None:
+        """The decorated def or class statement that bound the name, if the object is what its decorators made."""
+        if isinstance(obj, torch.nn.Module | type):
+            return None
+        for written in dict.fromkeys((name, str(getattr(obj, "__name__", name)))):
+            for found in self.cells.binders(written):
+                if isinstance(found.node, Definition_node) and found.node.decorator_list and _wraps(obj, found):
+                    return found
+        return None
+
+    def _assignment(self, name: str, obj: Any) -> Definition | None:
+        found = self.cells.binder(name)
+        is_assigned = found is not None and type(found.node).__name__ in ("Assign", "AnnAssign", "TypeAlias")
+        return found if is_assigned and self.namespace.get(name) is obj else None
+
+    def _refuse_notebook_objects(self, obj: Any, name: str, use: Use | None) -> None:
+        module = type(obj).__module__.partition(".")[0]
+        if module in ("IPython", "ipykernel") or (
+            name in ("In", "Out") and obj is self.namespace.get(f"_{name[0].lower()}h")
+        ):
+            raise refusal(name, "it belongs to the notebook itself", use, "Keep what you need from it in a variable.")
+
+    def _has_future(self, obj: Any) -> bool:
+        functions = [obj, *(vars(obj).values() if isinstance(obj, type) else ())]
+        flags = [part.__code__.co_flags for part in functions if isinstance(part, types.FunctionType)]
+        are_text = any(flag & FUTURE_ANNOTATIONS for flag in flags)
+        if not flags:
+            are_text = type(self.namespace.get("annotations")).__name__ == "_Feature"
+        self.annotations_are_text |= are_text
+        return are_text
+
+    def _mark(self, block: Block) -> None:
+        found = self.cells.binder(block.name)
+        if found is not None:
+            block.label, block.line = found.cell.label, found.line
+
+    def _add(self, block: Block, obj: Any) -> Block:
+        block.age = len(self.blocks)
+        self.blocks.append(block)
+        if obj is not None:
+            self._by_object[id(obj)] = block
+            self._keep.append(obj)
+        return block
+
+    def _free_name(self, wish: str) -> str:
+        taken = {block.name for block in self.blocks} | set(self.namespace)
+        number = 1
+        while f"_{wish.strip('_')}_{number}" in taken:
+            number += 1
+        return f"_{wish.strip('_')}_{number}"
+
+
+def found_names(text: str) -> list[str]:
+    """The names that the statements of a text bind."""
+    names = []
+    for node in ast.parse(text).body:
+        names += [node.name] if isinstance(node, Definition_node) else []
+        names += [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+    return names
+
+
+def _whole(found: Definition) -> tuple[str, int]:
+    """The source as a top-level statement. One that stood inside an `if` keeps its indentation, under an `if`."""
+    text = found.source
+    return (f"if True:\n{text}", found.line - 1) if text[:1].isspace() else (text, found.line)
+
+
+def _use(block: Block, tree: ast.AST, name: str, found: Definition) -> Use | None:
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
+    if not lines:
+        return None
+    return Use(found.cell.label, block.line + min(lines) - 1, block.text.splitlines()[min(lines) - 1])
+
+
+def _overrides(obj: Any, node: ast.AST, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Base classes and metaclass that were redefined after the class was made: the class still has the old ones."""
+    if not isinstance(node, ast.ClassDef) or not isinstance(obj, type):
+        return {}
+    pairs = list(zip(node.bases, obj.__bases__, strict=False)) if len(node.bases) == len(obj.__bases__) else []
+    pairs += [(keyword.value, type(obj)) for keyword in node.keywords if keyword.arg == "metaclass"]
+    return {
+        written.id: live
+        for written, live in pairs
+        if isinstance(written, ast.Name) and namespace.get(written.id) is not live and live.__name__ == written.id
+    }
+
+
+def _wraps(obj: Any, found: Definition) -> bool:
+    """Whether the code of the def, or a method of the class, can be reached from what the decorators returned."""
+    tree = ast.Module([found.node], [])  # type: ignore[list-item]
+    reached = list(_reachable_code(obj, 0, set()))
+    name = getattr(found.node, "name", "")
+    for code in reached:
+        known = code_objects(tree, code.co_flags, None if isinstance(found.node, ast.ClassDef) else name)
+        if any(same_code(code, other) for other in known):
+            return True
+    return False
+
+
+def _reachable_code(obj: Any, depth: int, seen: set[int]) -> list[types.CodeType]:
+    if id(obj) in seen or depth > 4:
+        return []
+    seen.add(id(obj))
+    if isinstance(obj, type):
+        return [c for value in vars(obj).values() if callable(value) for c in _reachable_code(value, depth + 1, seen)]
+    if isinstance(obj, types.FunctionType):
+        inside = [obj.__code__]
+        parts = [cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell)] + list(vars(obj).values())
+    else:
+        inside = []
+        parts = [*getattr(obj, "__dict__", {}).values(), getattr(obj, "__wrapped__", None), getattr(obj, "func", None)]
+    calls = [part for part in parts if callable(part)]
+    return inside + [code for part in calls for code in _reachable_code(part, depth + 1, seen)]
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _path(obj: Any, path: str) -> Any:
+    for part in path.split("."):
+        obj = getattr(obj, part, None)
+    return obj
