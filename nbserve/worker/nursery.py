@@ -27,6 +27,7 @@ IMPORTS = (
     "safetensors.torch",
     "nbserve.handler",
     "nbserve.bundle.load",
+    "nbserve.bundle.mapped",
     "nbserve.worker.worker",
 )
 

@@ -20,12 +20,14 @@ import orjson
 import pytest
 
 from nbserve import wire
+from nbserve.bundle.bundle import Bundle, fingerprint
 from nbserve.handler import Context
 from nbserve.worker.decode import decode_row
 from nbserve.worker.metrics import UserMetrics
 from nbserve.worker.runner import Outcome, Runner
 from nbserve.worker.stages import pipeline_of
 
+MANIFEST = '{"files": {}, "objects": {}, "tensors": [], "arrays": [], "checks": []}'
 DEADLINE_S = 30.0
 JSON = b"\0application/json\0"
 ECHO = """
@@ -217,11 +219,13 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 
     def write(source: str = ECHO, name: str = "bundle") -> Path:
         folder = tmp_path / name
-        folder.mkdir()
+        (folder / "model").mkdir(parents=True)
         source = textwrap.dedent(source)
-        handler = source.rpartition("\nclass ")[2].partition(":")[0].partition("(")[0]
+        handler = "app:" + source.rpartition("\nclass ")[2].partition(":")[0].partition("(")[0]
         (folder / "app.py").write_text(source)
-        (folder / "nbserve.toml").write_text(f'name = "test"\nhandler = "app:{handler}"\n')
+        (folder / "requirements.txt").touch()
+        (folder / "model" / "manifest.json").write_text(MANIFEST)
+        Bundle(folder, "test", fingerprint(folder, handler), handler).write_head()
         return folder
 
     return write

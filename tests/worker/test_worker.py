@@ -92,7 +92,6 @@ def test_a_handler_that_cannot_start_says_why_and_ends_with_3(nursery: Any, bund
         ("\nimport no_such_package\n\nclass A: pass\n", "ModuleNotFoundError"),
         ("\nclass A:\n    pass\n", "no nbserve.Handler and has no handle"),
         ("\nimport sys\nsys.exit(5)\n\nclass A: pass\n", "SystemExit: 5"),
-        ("\nclass A(:\n    pass\n", "SyntaxError"),
     ],
 )
 def test_a_bundle_that_cannot_be_loaded_is_a_failed_start(
@@ -102,6 +101,12 @@ def test_a_bundle_that_cannot_be_loaded_is_a_failed_start(
     event = worker.event()
     assert event["event"] == "failed"
     assert error in event["error"]
+    assert nursery.exit_code(worker) == 3
+
+
+def test_a_folder_that_is_no_bundle_is_a_failed_start(nursery: Any, tmp_path: Path) -> None:
+    worker = nursery.start(tmp_path)
+    assert "is not a bundle" in worker.event()["error"]
     assert nursery.exit_code(worker) == 3
 
 
