@@ -267,7 +267,6 @@ class Connection(asyncio.Protocol):
         # Closing with unread bytes resets the connection, and the reset can overtake the answer: so say that nothing
         # follows, and throw away what still comes until the client closes or `check_time` has seen enough.
         self._transport.write_eof()
-        self._is_paused = True
         self._resume()
 
     def _pause(self) -> None:

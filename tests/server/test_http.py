@@ -190,9 +190,6 @@ def chunked(path: str, *chunks: bytes) -> bytes:
     return get(path, "Transfer-Encoding: chunked", method="POST") + body
 
 
-# Requests and answers
-
-
 def test_answers_carry_length_type_and_date(start: Start) -> None:
     client = start().connect()
     client.send(post("/echo", b"[1]", "Content-Type: application/json"))
@@ -304,9 +301,6 @@ def test_a_proxy_style_target_is_understood(start: Start) -> None:
     assert server.routes.seen == [(b"POST", b"/echo", b"a")]
 
 
-# Keep-alive and close
-
-
 def test_connection_close_is_granted_and_ends_the_connection(start: Start) -> None:
     server = start()
     client = server.connect()
@@ -333,9 +327,6 @@ def test_an_upgrade_is_ignored_and_the_body_still_read(start: Start) -> None:
     upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAA")
     client.send(post("/echo", b"body", *upgrade) + post("/echo", b"next"))
     assert [client.reply().body, client.reply().body] == [b"body", b"next"]
-
-
-# Expect
 
 
 def test_continue_is_sent_once_the_head_is_accepted(start: Start) -> None:
@@ -379,9 +370,6 @@ def test_an_unknown_expectation_fails(start: Start) -> None:
     client = start().connect()
     client.send(post("/echo", b"a", "Expect: a miracle"))
     assert client.reply().status == 417
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(
@@ -483,9 +471,6 @@ def test_an_error_inside_is_logged_and_kept_from_clients(start: Start, caplog: p
     assert client.reply().body == b"next"
 
 
-# Limits in time and number
-
-
 def test_a_head_that_drips_in_is_cut_off(start: Start) -> None:
     client = start(header_timeout_s=0.3).connect()
     deadline = time.monotonic() + WAIT_S
@@ -553,9 +538,6 @@ def test_one_connection_too_many_is_told_so(start: Start) -> None:
     late = server.connect()
     late.send(post("/echo", b"b"))
     assert late.reply().body == b"b"
-
-
-# Back-pressure and clients that leave
 
 
 def test_a_client_that_does_not_read_is_read_from_no_more(start: Start) -> None:
@@ -674,9 +656,6 @@ def test_answers_leave_without_delay(start: Start) -> None:
     assert server.call(has_no_delay)
 
 
-# The end
-
-
 def test_drain_answers_what_is_under_way_and_closes_the_rest(start: Start) -> None:
     server = start()
     idle, waiting, sending = server.connect(), server.connect(), server.connect()
@@ -718,9 +697,6 @@ def test_several_listeners(start: Start) -> None:
     other.send(post("/echo", b"a"))
     assert other.reply().body == b"a"
     other.close()
-
-
-# Clients people use
 
 
 def test_http_client(start: Start) -> None:

@@ -106,9 +106,6 @@ def call(digits: FakeEndpoint) -> Caller:
     return Caller(digits, FakeEndpoint("crème brûlée"))
 
 
-# Predictions
-
-
 def test_a_prediction_becomes_a_ticket_and_its_result_the_answer(call: Caller, digits: FakeEndpoint) -> None:
     link = call(
         "POST", "/predictions/digits?a=1&b", b"[1]", "Content-Type: application/json", "X-User: me", "Accept: */*"
@@ -190,9 +187,6 @@ def test_the_request_id_comes_back_with_errors_too(call: Caller, digits: FakeEnd
     assert (link.status, link.lines) == (503, b"Retry-After: 3\r\nX-Request-Id: 42\r\n")
 
 
-# Health and metadata
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_ping_is_healthy_only_while_every_endpoint_has_a_ready_worker(
     call: Caller, digits: FakeEndpoint, method: str
@@ -228,9 +222,6 @@ def test_open_inference_metadata(call: Caller) -> None:
     assert call("GET", "/v2/models/digits/versions/v1").status == 200
     assert call("GET", "/v2/models/digits/versions/v0").status == 404
     assert call("GET", "/v2/models/none").status == 404
-
-
-# Inference
 
 
 def tensor(data: Any, shape: list[int], name: str = "x", datatype: str = "FP32", **more: Any) -> dict[str, Any]:
