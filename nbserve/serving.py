@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What to serve and how. `namespace` is where the handler's names are looked up, `cell` says where it was typed."""
+    """What to serve and how. `namespace` is where the handler's names are looked up, `cell` its text and its label."""
 
     handler: Any
     name: str
@@ -31,8 +31,7 @@ class Order:
     settings: Mapping[str, Any] = field(default_factory=dict)
     port: int | None = None
     detach: bool = False
-    cell: Any = None
-    provenance: Mapping[str, Any] | None = None
+    cell: tuple[str, str] | None = None
 
 
 def serve(
@@ -75,7 +74,6 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
         namespace=order.namespace,
         settings=dict(order.settings),
         cell=order.cell,
-        provenance=order.provenance,
     )
     try:
         return home.deploy(order, bundle.path, on_progress, on_note)

@@ -29,7 +29,12 @@ def main() -> None:
 
 def run(notebook: Any) -> None:
     """Execute all cells in a new kernel, with a line for each."""
-    client = NotebookClient(notebook, timeout=CELL_LIMIT_S, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_LIMIT_S,
+        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    )
     code_cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     tell(f"{NOTEBOOK.name}: {len(code_cells)} cells, in a kernel of their own")
     with client.setup_kernel():

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -80,6 +81,13 @@ def is_module(value: Any) -> bool:
     """Whether it is an nn.Module; who never imported torch has none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def label(shell: InteractiveShell) -> str:
+    """Where the running cell stands, such as `quickstart.ipynb, cell 7`."""
+    notebook = str(shell.user_ns.get("__vsc_ipynb_file__") or shell.user_ns.get("__session__") or "")
+    name = Path(notebook).name if notebook.endswith(".ipynb") else "notebook"
+    return f"{name}, cell {shell.execution_count}"
 
 
 def evaluate(shell: InteractiveShell, text: str) -> Any:

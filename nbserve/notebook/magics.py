@@ -38,8 +38,8 @@ class ServeMagics(Magics):
             handler = cell.find_handler(ran, self.shell.user_ns)
             if ran.value is not None and ran.value is not handler:
                 display(ran.value)
-            order = Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach)
-            self._deploy(order)
+            source = (f"%%serve {line}\n{body}", cell.label(self.shell))
+            self._deploy(Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach, source))
         return None
 
     @no_var_expand

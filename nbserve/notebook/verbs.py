@@ -18,7 +18,7 @@ from nbserve.errors import PredictError
 from nbserve.notebook import cell, options
 from nbserve.notebook.failure import show_below
 from nbserve.notebook.progress import ProgressLine
-from nbserve.notebook.status import Shown, card, settings, table
+from nbserve.notebook.status import Shown, card, table
 from nbserve.options import add_settings, as_option, settings_of
 from nbserve.serving import Home
 
@@ -150,8 +150,9 @@ def _evaluate(shell: InteractiveShell, text: str) -> Any:
 
 
 def _settings(name: str, values: dict[str, Any]) -> Shown:
-    lines = [f"{key} = {value}" for key, value in values.items()]
-    return as_text("\n".join([f"{name}: {settings(values)}", *(f"  {line}" for line in lines)]))
+    defaults = EndpointConfig().as_dict()
+    notes = {key: f"  (default: {defaults[key]})" for key, value in values.items() if value != defaults[key]}
+    return as_text("\n".join([name, *(f"  {key} = {value}{notes.get(key, '')}" for key, value in values.items())]))
 
 
 def _asks_for_help(name: str, rest: str) -> bool:
