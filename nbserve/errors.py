@@ -103,6 +103,12 @@ class BundleError(NbserveError):
     kind = "BundleError"
 
 
+class WeightsError(NbserveError, ValueError):
+    """A checkpoint does not fit the module that it should fill."""
+
+    kind = "WeightsError"
+
+
 class StartError(NbserveError):
     """A new version did not start; `traceback_text` is what its worker said, at the cell's lines."""
 
