@@ -136,7 +136,7 @@ class Simulation:
         self.policy.finished(batch, service_ns, self.now_ns)
 
     def _arrive(self, source: int) -> None:
-        self.policy.add(Ticket(0, b"", b"", self.now_ns, source), self.now_ns)
+        self.policy.add(Ticket(next(self._order), b"", b"", self.now_ns, source), self.now_ns)
 
     def _dispatch(self) -> None:
         while (due_ns := self.policy.due_in_ns(self.now_ns, self.idle_workers)) == 0:

@@ -101,7 +101,7 @@ class Batcher:
             size = min(size, self._fair_share(now_ns, idle_workers))
         batch = _pop(self._waiting, size)
         if batch:
-            self._ends_ns[batch[0].request_id] = now_ns + int(self._line.at(len(batch)))
+            self._expect_end(batch, now_ns)
         return batch
 
     def finished(self, tickets: list[Ticket], service_ns: int, now_ns: int) -> None:
@@ -112,8 +112,8 @@ class Batcher:
         self._line.learn(len(tickets), service_ns)
         self._drain.learn(len(tickets), now_ns)
         sources = [ticket.source for ticket in tickets]
-        most = self.config.max_batch_size
-        regulars = self._returns.answered(sources, len(self._waiting), now_ns, self._line, most)
+        most, workers = self.config.max_batch_size, len(self._ends_ns) + 1
+        regulars = self._returns.answered(sources, len(self._waiting) / workers, now_ns, self._line, most)
         self._strangers.learn(len(tickets) - regulars, now_ns)
 
     def take_all(self) -> list[Ticket]:
@@ -149,6 +149,11 @@ class Batcher:
         cost_ns = waiting * (1 / per_ns + self._line.row_ns)
         saved_ns = min(free_ns / idle_workers, self._line.at(waiting))
         return int(free_ns - cost_ns * idle_workers) if saved_ns > cost_ns else 0
+
+    def _expect_end(self, batch: list[Ticket], now_ns: int) -> None:
+        if len(self._ends_ns) > 2 * self.config.workers:  # batches of workers that died are never finished
+            self._ends_ns = {batch_id: end_ns for batch_id, end_ns in self._ends_ns.items() if end_ns > now_ns}
+        self._ends_ns[batch[0].request_id] = now_ns + int(self._line.at(len(batch)))
 
     def _fair_share(self, now_ns: int, idle_workers: int) -> int:
         everybody = len(self._waiting) + self._returns.missing(now_ns)[0]

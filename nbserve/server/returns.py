@@ -120,8 +120,8 @@ class Returns:
             if is_quick:
                 self._took_ns.append(took_ns)
 
-    def answered(self, sources: Iterable[Hashable], waiting: int, now_ns: int, line: ServiceLine, most: int) -> int:
-        """A batch of these connections was answered while `waiting` others waited; returns how many are regulars."""
+    def answered(self, sources: Iterable[Hashable], waiting: float, now_ns: int, line: ServiceLine, most: int) -> int:
+        """A batch of these connections was answered while `waiting` others waited; gives how many are regulars."""
         self._horizon_ns = int(line.fixed_ns)
         self._times.add(self._took_ns)
         self._took_ns.clear()
@@ -173,7 +173,7 @@ class Returns:
         while self._groups and (self._groups[0].closes_ns <= now_ns or not self._groups[0].missing):
             self._times.add_never(self._groups.popleft().missing)
 
-    def _plan(self, regulars: int, rows: int, waiting: int, line: ServiceLine, most: int) -> None:
+    def _plan(self, regulars: int, rows: int, waiting: float, line: ServiceLine, most: int) -> None:
         regular_share = regulars / rows
         self._regulars += 0.2 * (regulars + waiting * regular_share - self._regulars)
         self._strangers += 0.2 * (waiting * (1 - regular_share) - self._strangers)

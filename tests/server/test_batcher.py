@@ -348,3 +348,16 @@ def test_open_loop_p99_is_near_the_best_policy(
 def test_the_simulator_tells_policies_apart(simulator: ModuleType) -> None:
     case = simulator.Case(clients=32, until_ms=1500.0)
     assert simulator.simulate("idle", case).per_second < 0.95 * simulator.simulate("adaptive", case).per_second
+
+
+def test_idle_workers_space_out_their_batches_under_open_load(simulator: ModuleType) -> None:
+    case = simulator.Case(open_rate=2900.0, workers=4, fixed_ms=20.0, row_ms=0.05, until_ms=1500.0)
+    assert simulator.simulate("adaptive", case).p99_ms < 0.8 * simulator.simulate("idle", case).p99_ms
+
+
+def test_batches_that_never_finish_are_forgotten() -> None:
+    made = batcher(max_batch_size=1)
+    for number in range(1000):
+        made.add(OneTicket(number), number * MS)
+        made.take(number * MS)
+    assert len(made._ends_ns) < 10
