@@ -43,7 +43,10 @@ class Handler:
         return batch.to(device=self.context.device, dtype=dtype)
 
     def inference(self, batch: Any) -> Any:
-        """Run the model on a batch. Default: `self.model(batch)` under `torch.inference_mode`."""
+        """Run the model on a batch. Default: `self.model(batch)` under `torch.inference_mode`.
+
+        In a method of your own autograd is on, as in the notebook, unless you turn it off.
+        """
         if self.model is None:
             raise TypeError(f"{type(self).__name__} has no self.model: set it in initialize, or define inference")
         import torch

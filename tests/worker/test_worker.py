@@ -217,6 +217,19 @@ def test_workers_have_random_states_of_their_own(nursery: Any, bundle: WriteBund
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
+def test_signals_are_as_in_a_fresh_process(nursery: Any, bundle: WriteBundle) -> None:
+    source = """
+        import signal
+        import nbserve.handler as nbserve
+
+        class Signals(nbserve.Handler):
+            def handle(self, requests, context):
+                defaults = [signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGCHLD, signal.SIGTERM)]
+                return [[*defaults, signal.set_wakeup_fd(-1)]]
+    """
+    assert nursery.start_ready(bundle(source)).ask(1) == [[True, True, -1]]
+
+
 def test_threads_are_set_and_parallel_work_runs_in_a_fork(nursery: Any, bundle: WriteBundle) -> None:
     source = """
         import os
