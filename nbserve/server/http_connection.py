@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
     def _send(self, head: Head, status: int, body: bytes | memoryview, content_type: bytes, lines: bytes) -> None:
         transport, server = self._transport, self._server
         if transport.is_closing():
-            return  # writing now would raise in whoever answers: uvloop does so once the client has reset
+            return  # the client is gone: writing would warn or raise, in the callback of whoever answers
         is_last = self._closes and not self._waiting
         lines += CLOSE_LINE if is_last else head.connection_line
         key = status, content_type, len(body), lines

@@ -611,6 +611,28 @@ def test_answers_to_a_client_that_leaves_meanwhile_raise_nothing(start: Start) -
     until(lambda: server.server.open_connections == 0)
 
 
+@pytest.mark.parametrize("length", [10, 200_000])
+def test_an_answer_between_a_broken_write_and_the_news_of_it_is_dropped(
+    start: Start, length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The transport is closing, but the connection has not been told yet and its exchanges do not look gone."""
+    server = start()
+    client = server.connect()
+    client.send(post("/hold", b"a") * 20)
+    held = list(server.held(20))
+
+    def answer_on_a_closing_transport() -> None:
+        (connection,) = server.server._connections
+        connection._transport.abort()
+        assert not held[0].is_gone
+        for exchange in held:
+            exchange.answer(200, bytes(length))
+
+    server.call(answer_on_a_closing_transport)
+    until(lambda: server.server.open_connections == 0)
+    assert not caplog.records
+
+
 def test_a_client_that_leaves_in_its_body_leaves_nothing(start: Start) -> None:
     server = start()
     client = server.connect()
