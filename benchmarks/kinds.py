@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import bundles
 from benchmarks.peers import ROOT, python_of, require_program
 from benchmarks.processes import ServerProcess
 from benchmarks.servers.settings import Settings, free_port
@@ -65,10 +66,10 @@ def _bentoml(python: str, settings: Settings) -> list[str]:
 
 
 def _nbserve(python: str, settings: Settings) -> list[str]:
-    from benchmarks.bundles import bundle_of
-
-    command = [python, "-m", "nbserve", "serve", str(bundle_of(settings)), "--port", str(settings.port)]
-    return [*command, "--workers", str(settings.workers), "--max-batch-size", str(settings.max_batch_size)]
+    command = [python, "-m", "nbserve", "serve", str(bundles.write(settings.workload)), "--port", str(settings.port)]
+    numbers = {"workers": settings.workers, "max-batch-size": settings.max_batch_size}
+    numbers["threads-per-worker"] = settings.threads
+    return [*command, *(word for name, value in numbers.items() for word in (f"--{name}", str(value)))]
 
 
 KINDS = {

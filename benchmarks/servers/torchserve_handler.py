@@ -1,4 +1,4 @@
-"""TorchServe's handler: goes into the model archive. TS_DECODE_INPUT_REQUEST=false hands it raw bodies."""
+"""TorchServe's handler: goes into the model archive. `decode_input_request=false` hands it raw bodies."""
 
 from __future__ import annotations
 

@@ -40,11 +40,13 @@ def write_configuration(settings: Settings, archive: Path) -> Path:
         f"grpc_inference_port={free_port()}",
         f"grpc_management_port={free_port()}",
         f"model_store={archive.parent}",
-        f"load_models={archive.name}",
+        f"load_models=bench={archive.name}",
         "models=" + json.dumps({"bench": {"1.0": model}}),
         "job_queue_size=1024",
         "default_response_timeout=60",
         "disable_system_metrics=true",
+        "vmargs=-XX:-UsePerfData",
+        "decode_input_request=false",
     ]
     configuration = Path("config.properties").resolve()
     configuration.write_text("\n".join(lines) + "\n")
@@ -54,7 +56,7 @@ def write_configuration(settings: Settings, archive: Path) -> Path:
 def main() -> None:
     settings = Settings.from_environment()
     configuration = write_configuration(settings, write_archive(Path("store").resolve(), "1.0"))
-    os.environ |= {"TS_DECODE_INPUT_REQUEST": "false", "TEMP": str(Path.cwd())}
+    os.environ["TEMP"] = str(Path.cwd())
     torchserve = str(Path(sys.executable).with_name("torchserve"))
     flags = ["--start", "--foreground", "--disable-token-auth", "--ncs", "--ts-config", str(configuration)]
     os.execv(torchserve, [torchserve, *flags, "--log-config", _quiet_log()])
