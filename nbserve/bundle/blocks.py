@@ -88,6 +88,9 @@ class _Placer:
         self._open.discard(block)
         self.placed[block] = None
         self.deferred += [needed for needed in block.later if needed not in self.placed]
+        for needed in list(self.deferred):
+            if self._can_run_now(needed):
+                self.place(needed)
 
     def _make_callable(self, block: Block) -> None:
         """Code that a definition needs may be called by it: what it needs when called has to be there too."""

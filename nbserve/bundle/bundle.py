@@ -201,8 +201,8 @@ def _as_json(pair: Golden) -> dict[str, Any]:
 def _from_json(line: str, file: Path) -> Golden:
     try:
         fields: dict[str, Any] = json.loads(line)
-        bodies = {key: _bytes(fields.pop(key)) for key in ("request_body", "answer_body")}
-        return Golden(**fields, **bodies)
+        fields |= {key: _bytes(fields[key]) for key in ("request_body", "answer_body")}
+        return Golden(**fields)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise BundleError(f"{file} is damaged at {line[:60]!r}: remove that line") from None
 

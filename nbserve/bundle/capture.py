@@ -101,10 +101,14 @@ class _Writer:
         self._handler = handler
         self._store = store
         self._files: dict[str, FileRecord] = {}
+        self._ordered: list[Block] = []
 
     def write(self, name: str, settings: dict[str, Any], provenance: dict[str, str]) -> Bundle:
         with self._store.new_bundle() as folder:
             manifest = self._write_model(folder)
+            older_first(self._resolver.blocks, self._resolver.current())
+            self._ordered = in_order(self._handler)
+            manifest["checks"] = self._checks()
             (folder / "app.py").write_text(self._app(name), encoding="utf-8")
             installed, local = library.split(self._resolver.modules)
             library.copy(local, folder / "lib")
@@ -139,7 +143,7 @@ class _Writer:
             objects=offsets,
             tensors=records,
             arrays=[file for file, _ in files.arrays],
-            checks=self._checks(),
+            checks=[],
         )
 
     def _pickles(self) -> tuple[dict[str, Pickled], Files]:
@@ -157,18 +161,18 @@ class _Writer:
 
     def _checks(self) -> list[dict[str, Any]]:
         named = {id(obj): block.name for block, (obj, _) in self._resolver.artifacts.items()}
-        seen = [(block, observe(block.seen, named)) for block in self._resolver.blocks if block.seen is not None]
+        last = {block.name: block for block in self._ordered}
+        seen = [(block, observe(block.seen, named)) for block in last.values() if block.seen is not None]
         return [{"name": block.name, "seen": there, "origins": block.origins} for block, there in seen if there]
 
     def _app(self, name: str) -> str:
         resolver = self._resolver
-        older_first(resolver.blocks, resolver.current())
         head = [
             f'"""The handler of endpoint {name}, written by nbserve: serve the cell again instead of editing this."""'
         ]
         if resolver.annotations_are_text:
             head.append("from __future__ import annotations")
-        ordered = in_order(self._handler)
+        ordered = list(self._ordered)
         if resolver.artifacts:
             reader = Block("artifact", "from nbserve.bundle.load import artifact", is_import=True)
             ordered.insert(1 if ordered[0].is_import else 0, reader)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import linecache
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from nbserve.bundle.markers import first_line
@@ -114,18 +115,10 @@ class Cells:
 
     def of_class(self, cls: type) -> Definition | None:
         """The top-level class statement whose methods are those of the class."""
-        own = [
-            v.__code__
-            for v in vars(cls).values()
-            if hasattr(v, "__code__") and v.__qualname__.startswith(cls.__qualname__ + ".")
-        ]
-        written = [code for code in own if not code.co_filename.startswith("<string>")]
+        written = list(_written_methods(cls))
+        flags = functools.reduce(lambda all_flags, code: all_flags | code.co_flags, written, 0)
         for found in self._class_statements(cls, {code.co_filename for code in written}):
-            known = [
-                code
-                for flag in {c.co_flags for c in written}
-                for code in code_objects(ast.Module([found.node], []), flag)
-            ]  # type: ignore[list-item]
+            known = code_objects(module_of(found.node), flags)
             if all(any(same_code(code, other) for other in known) for code in written):
                 return found
         return None
@@ -161,6 +154,21 @@ class Cells:
                 yield Cell(f"{self._notebook}, cell {number}", runnable(_body_of_cell_magic(history[number])))
 
 
+def module_of(statement: Any) -> ast.Module:
+    """A tree of this one statement."""
+    return ast.Module([statement], [])
+
+
+def _written_methods(cls: type) -> Iterator[CodeType]:
+    """The code of methods that the class statement itself defined, without what decorators put around them."""
+    for name, value in vars(cls).items():
+        function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else None
+        if isinstance(function, FunctionType) and function.__qualname__ == f"{cls.__qualname__}.{name}":
+            code, home = function.__code__, function.__globals__.get("__name__")
+            if code.co_name == name and home == "__main__" and not code.co_filename.startswith("<string>"):
+                yield code
+
+
 def runnable(text: str) -> str:
     """The cell with its magic lines replaced by `pass` and its cell magic by a comment; line numbers stay."""
     return _runnable(text)
@@ -185,12 +193,11 @@ def _runnable(text: str) -> str:
 
 
 def _blank(lines: list[str], number: int) -> None:
-    continued = True
-    while continued and number < len(lines):
-        continued = lines[number].rstrip().endswith("\\")
-        indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
-        lines[number] = f"{indent}pass"
+    line = lines[number]
+    lines[number] = f"{line[: len(line) - len(line.lstrip())]}pass"
+    while line.rstrip().endswith("\\") and number + 1 < len(lines):
         number += 1
+        line, lines[number] = lines[number], ""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -67,6 +67,7 @@ def _places(obj: Any, prefix: str, depth: int, seen: set[int]) -> Iterator[tuple
         return
     seen.add(id(obj))
     if isinstance(obj, types.FunctionType):
+        yield f"{prefix}()", Ellipsis
         yield from _of_function(obj, prefix, depth, seen)
     elif isinstance(obj, staticmethod | classmethod):
         yield from _places(obj.__func__, prefix, depth + 1, seen)

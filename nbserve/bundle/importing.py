@@ -41,7 +41,7 @@ def written_import(obj: Any, name: str, cells: Cells) -> tuple[str, str] | None:
 
 
 def is_code(obj: Any) -> bool:
-    """Whether importing it again gives the same: classes, functions, typing objects; not instances, which have state."""
+    """Whether importing it again gives the same: classes, functions, typing objects; not what has state."""
     kind = type(obj)
     return isinstance(obj, _CODE) or kind.__module__ == "typing" or f"{kind.__module__}.{kind.__name__}" in _VALUE_TYPES
 

@@ -198,8 +198,6 @@ class _Unpickler(pickle.Unpickler):
             return self._artifacts.tensor(what)
         if kind == "array":
             return self._artifacts.array(what)
-        if kind == "artifact":
-            return self._artifacts.get(what)
         found: Any = sys.modules["app"]
         for part in what.split("."):
             found = getattr(found, part)

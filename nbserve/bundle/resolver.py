@@ -11,11 +11,12 @@ import torch
 
 from nbserve.bundle.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
 from nbserve.bundle.blocks import Block, Use
-from nbserve.bundle.cells import Cells, Definition, Definition_node
+from nbserve.bundle.cells import Cells, Definition, Definition_node, module_of
 from nbserve.bundle.closures import factory, free_values
 from nbserve.bundle.importing import import_of, is_code, is_importable, is_typing, written_import
 from nbserve.bundle.literals import literal
 from nbserve.bundle.names import Names, names_of
+from nbserve.bundle.patches import patched_methods, patched_values
 from nbserve.bundle.refusals import is_builtin, refusal, undefined, unpicklable
 from nbserve.bundle.samecode import code_objects, same_code
 from nbserve.bundle.stale import origins, refuse_stale
@@ -23,6 +24,12 @@ from nbserve.errors import CaptureError
 
 FUTURE_ANNOTATIONS = 0x1000000
 _GIVEN = {"__name__", "__doc__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__debug__"}
+
+_REFILL: dict[type, str] = {
+    dict: '{0}.clear()\n{0}.update(artifact("{0}"))',
+    list: '{0}[:] = artifact("{0}")',
+    set: '{0}.clear()\n{0}.update(artifact("{0}"))',
+}
 
 
 class Resolver:
@@ -119,11 +126,21 @@ class Resolver:
         found = self.cells.of_class(cls)
         if found is not None:
             refuse_stale(cls, found, self.namespace)
-            return self._source(found, cls, cls.__name__, use)
+            return self._patched(self._source(found, cls, cls.__name__, use), cls, found, use)
         for written in (cls.__name__, name):
             if (found := self._assignment(written, cls)) is not None:
                 return self._source(found, cls, written, use)
         raise refusal(cls.__name__, "the cell that defines this class is not known", use, "Run that cell again.")
+
+    def _patched(self, block: Block, cls: type, found: Definition, use: Use | None) -> Block:
+        """Repeat what was done to the class after its statement, such as `Net.forward = faster_forward`."""
+        lines = [f"{cls.__name__}.{name} = {text}" for name, text in patched_values(cls, found).items()]
+        for name, function in patched_methods(cls, found).items():
+            method = self.block_of(function, function.__name__, use)
+            block.first.append(method)
+            lines.append(f"{cls.__name__}.{name} = {method.name}")
+        block.text = "\n\n".join([block.text, *lines])
+        return block
 
     def _function(self, function: types.FunctionType, name: str, use: Use | None) -> Block:
         found = self.cells.of_code(function.__code__)
@@ -138,15 +155,16 @@ class Resolver:
 
     def _closure(self, function: types.FunctionType, found: Definition, name: str, use: Use | None) -> Block:
         block = self._add(Block(name, seen=function), function)
-        arguments = {}
+        arguments, own = {}, {name}
         for free, value in free_values(function).items():
             if free == "__class__":
                 raise refusal(name, "it is a method of a class", use, "Use the class in your handler instead.")
             arguments[free], needed = self._argument(value, free, use)
             block.first += needed
+            own |= {part.name for part in needed}
         block.text, block.line = factory(name, found, arguments)
         block.label = found.cell.label
-        self._need(block, names_of(block.text), found, set(found_names(block.text)), {})
+        self._need(block, names_of(block.text), found, own | set(found_names(block.text)), {})
         return block
 
     def _argument(self, value: Any, free: str, use: Use | None) -> tuple[str, list[Block]]:
@@ -227,9 +245,18 @@ class Resolver:
             if (imported := written_import(obj, name, self.cells)) is None:
                 raise
             return self._replace_by_import(block, *imported)
-        block.first += needed
         self.modules |= pickled.modules
+        if needed and type(obj) in _REFILL:
+            self._fill_later(block, obj, needed)
+        else:
+            block.first += needed
         return block
+
+    def _fill_later(self, block: Block, obj: Any, needed: list[Block]) -> None:
+        """A registry holds functions whose decorators put them there: it has to exist, empty, before they do."""
+        block.text = f"{block.name} = {type(obj).__name__}()"
+        filled = self._add(Block("", _REFILL[type(obj)].format(block.name), first=[block, *needed]), None)
+        block.later.append(filled)
 
     def pickle(self, block: Block, files: Files, others: Mapping[int, str], needed: list[Block]) -> Pickled:
         """Pickle an artifact; the blocks of the code it refers to are added to `needed`."""
@@ -342,7 +369,7 @@ def _overrides(obj: Any, node: ast.AST, namespace: Mapping[str, Any]) -> dict[st
 
 def _wraps(obj: Any, found: Definition) -> bool:
     """Whether the code of the def, or a method of the class, can be reached from what the decorators returned."""
-    tree = ast.Module([found.node], [])  # type: ignore[list-item]
+    tree = module_of(found.node)
     reached = list(_reachable_code(obj, 0, set()))
     name = getattr(found.node, "name", "")
     for code in reached:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nbserve.bundle.restore import compiled, quantized_per_channel, quantized_per_tensor, scripted
+from nbserve.bundle.restore import compiled, no_advice, quantized_per_channel, quantized_per_tensor, scripted
 
 
 def reduce_torch(obj: Any) -> Any:
@@ -17,7 +17,8 @@ def reduce_torch(obj: Any) -> Any:
         return _reduce_quantized(obj)
     if isinstance(obj, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         buffer = io.BytesIO()
-        torch.jit.save(obj, buffer)
+        with no_advice():
+            torch.jit.save(obj, buffer)
         return scripted, (buffer.getvalue(),)
     if is_compiled(obj):
         return compiled, (obj._orig_mod, compile_options(obj))
