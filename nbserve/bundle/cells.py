@@ -14,7 +14,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from nbserve.bundle.markers import first_line
-from nbserve.bundle.samecode import code_objects, same_code
+from nbserve.bundle.samecode import code_inside, code_objects, same_code
 
 Definition_node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _MAGIC = re.compile(r"\s*(?:[\w.,\s]+=\s*)?[%!]|.*\?\s*$")
@@ -118,7 +118,7 @@ class Cells:
         written = list(_written_methods(cls))
         flags = functools.reduce(lambda all_flags, code: all_flags | code.co_flags, written, 0)
         for found in self._class_statements(cls, {code.co_filename for code in written}):
-            known = code_objects(module_of(found.node), flags)
+            known = code_inside(found.cell.tree, flags, found.node)
             if all(any(same_code(code, other) for other in known) for code in written):
                 return found
         return None
@@ -152,11 +152,6 @@ class Cells:
         for number in range(len(history) - 1, 0, -1):
             if history[number].strip():
                 yield Cell(f"{self._notebook}, cell {number}", runnable(_body_of_cell_magic(history[number])))
-
-
-def module_of(statement: Any) -> ast.Module:
-    """A tree of this one statement."""
-    return ast.Module([statement], [])
 
 
 def _written_methods(cls: type) -> Iterator[CodeType]:

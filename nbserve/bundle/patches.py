@@ -7,9 +7,9 @@ import enum
 import types
 from typing import Any
 
-from nbserve.bundle.cells import Definition, module_of
+from nbserve.bundle.cells import Definition
 from nbserve.bundle.literals import literal
-from nbserve.bundle.samecode import code_objects, same_code
+from nbserve.bundle.samecode import code_inside, same_code
 
 
 def patched_methods(cls: type, found: Definition) -> dict[str, types.FunctionType]:
@@ -25,7 +25,7 @@ def patched_methods(cls: type, found: Definition) -> dict[str, types.FunctionTyp
         if isinstance(value, types.FunctionType)
         and value.__module__ == "__main__"
         and name not in decorated | assigned
-        and not _contains(node, value.__code__)
+        and not _contains(found, value.__code__)
     }
 
 
@@ -60,5 +60,5 @@ def _target(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _contains(node: ast.ClassDef, code: types.CodeType) -> bool:
-    return any(same_code(code, known) for known in code_objects(module_of(node), code.co_flags))
+def _contains(found: Definition, code: types.CodeType) -> bool:
+    return any(same_code(code, known) for known in code_inside(found.cell.tree, code.co_flags, found.node))

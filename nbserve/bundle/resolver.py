@@ -11,14 +11,14 @@ import torch
 
 from nbserve.bundle.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
 from nbserve.bundle.blocks import Block, Use
-from nbserve.bundle.cells import Cells, Definition, Definition_node, module_of
+from nbserve.bundle.cells import Cells, Definition, Definition_node
 from nbserve.bundle.closures import factory, free_values
 from nbserve.bundle.importing import import_of, is_code, is_importable, is_typing, written_import
 from nbserve.bundle.literals import literal
 from nbserve.bundle.names import Names, names_of
 from nbserve.bundle.patches import patched_methods, patched_values
 from nbserve.bundle.refusals import is_builtin, refusal, undefined, unpicklable
-from nbserve.bundle.samecode import code_objects, same_code
+from nbserve.bundle.samecode import code_inside, same_code
 from nbserve.bundle.stale import origins, refuse_stale
 from nbserve.errors import CaptureError
 
@@ -369,12 +369,10 @@ def _overrides(obj: Any, node: ast.AST, namespace: Mapping[str, Any]) -> dict[st
 
 def _wraps(obj: Any, found: Definition) -> bool:
     """Whether the code of the def, or a method of the class, can be reached from what the decorators returned."""
-    tree = module_of(found.node)
-    reached = list(_reachable_code(obj, 0, set()))
-    name = getattr(found.node, "name", "")
-    for code in reached:
-        known = code_objects(tree, code.co_flags, None if isinstance(found.node, ast.ClassDef) else name)
-        if any(same_code(code, other) for other in known):
+    for code in _reachable_code(obj, 0, set()):
+        known = code_inside(found.cell.tree, code.co_flags, found.node)
+        written = known if isinstance(found.node, ast.ClassDef) else known[:1]
+        if any(same_code(code, other) for other in written):
             return True
     return False
 

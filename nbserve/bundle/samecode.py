@@ -7,6 +7,9 @@ import ast
 import functools
 from collections.abc import Iterator
 from types import CodeType
+from typing import Any
+
+from nbserve.bundle.markers import first_line
 
 _FUTURE = functools.reduce(
     lambda flags, name: flags | getattr(__future__, name).compiler_flag, __future__.all_feature_names, 0
@@ -35,6 +38,16 @@ def same_code(one: CodeType, other: CodeType) -> bool:
 def code_objects(tree: ast.Module, flags: int, name: str | None = None) -> list[CodeType]:
     """All code objects of a tree, compiled under the future flags of some live code; only those of a name if given."""
     return [code for code in _compiled(tree, flags & _FUTURE) if name is None or code.co_name == name]
+
+
+def code_inside(tree: ast.Module, flags: int, statement: Any) -> list[CodeType]:
+    """The code of one def or class statement of a tree, and all within it.
+
+    The tree is compiled whole: alone, a statement can compile to other code, as for names the cell imports.
+    """
+    line = first_line(statement)
+    found = [code for code in code_objects(tree, flags, statement.name) if code.co_firstlineno == line]
+    return [part for code in found for part in (code, *_nested(code))]
 
 
 @functools.lru_cache(maxsize=256)

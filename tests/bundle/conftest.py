@@ -77,11 +77,11 @@ class Notebook:
             exec(compile(text, filename, "exec", flags=flags, dont_inherit=True), self.namespace)
         return self
 
-    def serve(self, name: str = "Served", **options: Any) -> Bundle:
+    def serve(self, handler: str = "Served", **options: Any) -> Bundle:
         number = len(self.namespace["_ih"]) - 1
         cell = (self.namespace["_ih"][-1], f"test.ipynb, cell {number}")
         options = {"name": "test", "cell": cell, "store": self.store, **options}
-        return capture(self.namespace[name], namespace=self.namespace, **options)
+        return capture(self.namespace[handler], namespace=self.namespace, **options)
 
     def answer(self, requests: list[Any], name: str = "Served") -> Any:
         """What the kernel's own handler answers."""

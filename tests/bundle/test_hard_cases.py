@@ -23,6 +23,9 @@ EACH = "return [{} for row in requests]"
 CASES: dict[str, list[str]] = {
     "star import": ["from math import *", served(EACH.format("sqrt(row[1] ** 2) + floor(pi)"))],
     "aliased import": ["import math as m\nfrom math import hypot as h", served(EACH.format("h(*row[:2]) + m.e"))],
+    "class beside the imports of its cell": [
+        "import math\n" + served(EACH.format("math.hypot(row[0], y=row[1]) if row[0] < -9 else math.floor(row[1])")),
+    ],
     "submodule import": ["import xml.dom.minidom", served(EACH.format("xml.dom.minidom.parseString('<a/>').nodeName"))],
     "import inside a function": [
         "def deep(row):\n    import statistics\n    from collections import Counter\n    return statistics.mean(row) + len(Counter(row))",
