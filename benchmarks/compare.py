@@ -1,4 +1,4 @@
-"""The interleaved comparison: every server of a row is up, one at a time runs, the others are frozen; rounds go round-robin."""
+"""The interleaved comparison: all servers of a row are up, one at a time runs, the others are frozen, round-robin."""
 
 from __future__ import annotations
 

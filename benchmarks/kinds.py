@@ -37,7 +37,8 @@ class Kind:
         return python_of(self.environment) if self.environment else sys.executable
 
     def settings(self, workload: str, workers: int, threads: int) -> Settings:
-        return Settings(workload, free_port(), workers, threads, self.window_ms)
+        size = WORKLOADS[workload].max_batch_size
+        return Settings(workload, free_port(), workers, threads, size, self.window_ms)
 
     def launch(self, settings: Settings) -> ServerProcess:
         variables = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **dict(self.variables)}
@@ -77,7 +78,14 @@ KINDS = {
     for kind in (
         Kind("nbserve", "nbserve", "/predictions/bench", _nbserve, None),
         Kind("mosec", "Mosec 0.9.8 + orjson + numpy", "/inference", _mosec, "mosec"),
-        Kind("torchserve", "TorchServe 0.12", "/predictions/bench", _module("torchserve_server"), "torchserve", program="java"),
+        Kind(
+            "torchserve",
+            "TorchServe 0.12",
+            "/predictions/bench",
+            _module("torchserve_server"),
+            "torchserve",
+            program="java",
+        ),
         Kind("litserve", "LitServe 0.2.19", "/predict", _module("litserve_server"), "litserve"),
         Kind("bentoml", "BentoML 1.4", "/predict", _bentoml, "bentoml"),
         Kind("ray", "Ray Serve 2.60", "/", _module("ray_server"), "ray", can_freeze=False),

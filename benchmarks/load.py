@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True)
 class Load:
-    """What came back in one run: latencies in ms; `errors` counts answers other than 2xx, lost connections, time-outs."""
+    """What came back in one run; `errors` counts answers other than 2xx, lost connections and time-outs."""
 
     requests: int
     seconds: float
@@ -28,7 +28,18 @@ class Load:
 
 def press(url: str, body: Path, content_type: str, *, connections: int, seconds: int) -> Load:
     """Runs wrk; raises RuntimeError when wrk itself fails."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(SCRIPT), url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+        "--latency",
+        "-s",
+        str(SCRIPT),
+        url,
+    ]
     variables = {"BENCH_BODY": str(body), "BENCH_CONTENT_TYPE": content_type}
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Memory as PSS: shared pages are divided among those that share them, so a sum over processes is what they really take."""
+"""Memory as PSS: shared pages count in parts, so a sum over processes is what they really take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from benchmarks import bundles
 from benchmarks.kinds import KINDS, Kind
 from benchmarks.processes import post
-from benchmarks.servers.settings import Settings
+from benchmarks.servers.settings import Settings, free_port
 from benchmarks.workloads import JSON, WORKLOADS, examples
 
 SETTLE_S = 0.5
@@ -45,7 +45,7 @@ def of_server(kind: Kind, workload: str = "mlp", threads: int = 1) -> dict[str, 
 def of_shared_weights(workers: int) -> float:
     """PSS of nbserve serving the 1 GiB model with that many workers, all of which have answered."""
     kind = KINDS["nbserve"]
-    settings = Settings("weights", kind.settings("mlp", 1, 1).port, workers, 1, 0.0)
+    settings = Settings("weights", free_port(), workers, threads=1, max_batch_size=8, window_ms=0)
     body = orjson.dumps([0.5] * bundles.WEIGHTS_WIDTH)
     with kind.launch(settings) as server:
         server.wait_until_answers(settings.port, kind.path, body, JSON, 120.0)
@@ -82,5 +82,3 @@ def _settle(processes: list[psutil.Process], limit_s: float = 20.0) -> None:
             return
         before = used
         time.sleep(SETTLE_S)
-
-

@@ -1,4 +1,4 @@
-"""A server under test: started below a reaper, awaited, frozen while others are measured, stopped and checked to be gone."""
+"""A server under test: started below a reaper, awaited, frozen while others run, stopped and checked to be gone."""
 
 from __future__ import annotations
 

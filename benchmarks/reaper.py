@@ -1,4 +1,4 @@
-"""Runs one command with all its descendants below this process; they end with it. One such process per benchmarked server.
+"""Runs one command with all its descendants below this process; they end with it. One per benchmarked server.
 
 `python benchmarks/reaper.py COMMAND...`: stdlib only, so that it starts in some 20 ms. Daemons of the command are
 re-parented here (a child subreaper), so that "the processes of this server" is a question with one answer.
@@ -29,8 +29,7 @@ def main() -> int:
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    child = subprocess.Popen(sys.argv[1:], start_new_session=True, preexec_fn=_default_signals)
+    child = subprocess.Popen(sys.argv[1:], start_new_session=True)
     try:
         code = _wait(child.pid)
     except Stopped:
@@ -67,10 +66,6 @@ def _children(pid: int) -> list[int]:
 
 def _stop(signal_number: int, frame: object) -> None:
     raise Stopped
-
-
-def _default_signals() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait(pid: int) -> int:

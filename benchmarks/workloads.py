@@ -93,9 +93,7 @@ class Mlp(_Model):
     def build(self) -> Any:
         from torch import nn
 
-        return nn.Sequential(
-            nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
-        )
+        return nn.Sequential(nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
 
     def to_array(self, rows: list[Any]) -> Any:
         import numpy as np

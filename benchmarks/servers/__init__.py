@@ -1,1 +1,1 @@
-"""What runs inside the compared servers, one module each; run by their own interpreters with the repository on the path."""
+"""What runs inside the compared servers, one module each, under the interpreters of their own environments."""

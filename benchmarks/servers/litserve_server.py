@@ -44,7 +44,9 @@ Inference.encode_response.__annotations__["return"] = Response
 if __name__ == "__main__":
     settings = Settings.from_environment()
     api = Inference(max_batch_size=settings.max_batch_size, batch_timeout=settings.window_ms / 1000)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=settings.workers, fast_queue=True, timeout=60)
+    server = litserve.LitServer(
+        api, accelerator="cpu", workers_per_device=settings.workers, fast_queue=True, timeout=60
+    )
     server.run(
         host="127.0.0.1",
         port=settings.port,

@@ -1,4 +1,4 @@
-"""What the benchmark tells a server about this run, through the environment. Read in the servers, written by `launch`."""
+"""What the benchmark tells a server about this run, through the environment. Written by kinds.py, read in servers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ class Settings:
     port: int
     workers: int
     threads: int
+    max_batch_size: int
     window_ms: float
-
-    @property
-    def max_batch_size(self) -> int:
-        return WORKLOADS[self.workload].max_batch_size
 
     def load(self) -> Workload:
         """The workload with its model, in this process."""
@@ -33,6 +30,7 @@ class Settings:
             "BENCH_PORT": str(self.port),
             "BENCH_WORKERS": str(self.workers),
             "BENCH_THREADS": str(self.threads),
+            "BENCH_MAX_BATCH_SIZE": str(self.max_batch_size),
             "BENCH_WINDOW_MS": str(self.window_ms),
             "OMP_NUM_THREADS": str(self.threads),
         }
@@ -44,6 +42,7 @@ class Settings:
             port=int(os.environ["BENCH_PORT"]),
             workers=int(os.environ["BENCH_WORKERS"]),
             threads=int(os.environ["BENCH_THREADS"]),
+            max_batch_size=int(os.environ["BENCH_MAX_BATCH_SIZE"]),
             window_ms=float(os.environ["BENCH_WINDOW_MS"]),
         )
 
