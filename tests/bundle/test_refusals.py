@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,7 @@ def test_the_error_names_variable_line_and_way_out(case: str, notebook: Any) -> 
     if case != "two that hold each other":
         assert f"test.ipynb, cell 3, line 4:  return [{expression} for r in requests]" in text
     for value in notebook.namespace.values():
-        if hasattr(value, "close") and not isinstance(value, type):
+        if isinstance(value, io.IOBase | socket.socket):
             value.close()
 
 
