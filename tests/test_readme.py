@@ -1,4 +1,4 @@
-"""The README's code runs as it stands: its Python blocks in one IPython shell, its curl line against what they serve."""
+"""The README runs as it stands: its Python blocks in one IPython shell, its curl line against what they serve."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import psutil
 
 from nbserve import wire
 from nbserve.config import EndpointConfig
-from nbserve.errors import StartError
+from nbserve.errors import NbserveError, StartError
 from nbserve.server.channel import Channel, InFlight, channel_pair
 from nbserve.server.logbook import OutputPipe, logger
 from nbserve.server.nursery_client import NurseryClient
@@ -170,8 +170,8 @@ class Supervisor:
             worker.device, worker.threads = spec["device"], spec["threads"]
             fds = [theirs.fileno(), log_write]
             worker.pid = await self._nursery.start_worker(spec, fds, lambda status: self._exited(worker, status))
-        except StartError as error:
-            worker.start_error = error
+        except NbserveError as error:
+            worker.start_error = error if isinstance(error, StartError) else StartError(str(error))
             worker.channel.close()
             if not worker.ended.is_set():
                 self._exited(worker, signal.SIGKILL)

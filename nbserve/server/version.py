@@ -68,7 +68,12 @@ class Version:
         return self.workers[0].is_given_up and all(worker.is_given_up for worker in self.workers)
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
-        """Start the workers; all of them get ready, or none stays and StartError says why."""
+        """Start the workers; all of them get ready, or none stays and StartError says why.
+
+        Raises ConfigError for a device that this machine does not have.
+        """
+        for index in range(self.config.workers):
+            self._placement.device(self.config, index)
         self.workers = [Worker(index, self, self._supervisor) for index in range(self.config.workers)]
         try:
             await self._start_workers(self.workers, on_progress)
@@ -213,7 +218,9 @@ class Version:
         return next(busy, None)
 
     def _idle_workers(self) -> int:
-        return sum(worker.state is WorkerState.READY for worker in self.workers)
+        """Workers that could take a batch now: idle, on a device with room."""
+        has_room = self._slots.has_room
+        return sum(worker.state is WorkerState.READY and has_room(worker.device) for worker in self.workers)
 
     def on_ready(self, worker: Worker) -> None:
         self._schedule()

@@ -38,7 +38,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
 
     def make(text: str, name: str = "h", **settings: Any) -> Bundle:
         cell = f"%%serve {name}\n{text}"
-        namespace: dict[str, Any] = {"nbserve": nbserve}
+        namespace: dict[str, Any] = {"__name__": "__main__", "nbserve": nbserve}
         exec(compile("\n" + text, f"<cell {name}>", "exec"), namespace)
         return capture(
             namespace["H"],
