@@ -68,9 +68,9 @@ class Resolver:
         known = self._by_object.get(id(obj))
         if known is not None and not known.is_import:
             return known
+        self._refuse_notebook_objects(obj, name, use)
         if (text := literal(obj)) is not None:
             return self._literal(obj, name, text)
-        self._refuse_notebook_objects(obj, name, use)
         if (imported := import_of(obj, name, self.cells)) is not None:
             return self._import(*imported, name)
         return self._code(obj, name, use) or self._artifact(obj, name, use)
@@ -297,9 +297,8 @@ class Resolver:
 
     def _refuse_notebook_objects(self, obj: Any, name: str, use: Use | None) -> None:
         module = type(obj).__module__.partition(".")[0]
-        if module in ("IPython", "ipykernel") or (
-            name in ("In", "Out") and obj is self.namespace.get(f"_{name[0].lower()}h")
-        ):
+        history = (self.namespace.get("_ih"), self.namespace.get("_oh"))
+        if module in ("IPython", "ipykernel") or (isinstance(obj, list | dict) and any(obj is one for one in history)):
             raise refusal(name, "it belongs to the notebook itself", use, "Keep what you need from it in a variable.")
 
     def _has_future(self, obj: Any) -> bool:

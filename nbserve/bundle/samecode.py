@@ -41,10 +41,7 @@ def code_objects(tree: ast.Module, flags: int, name: str | None = None) -> list[
 
 
 def code_inside(tree: ast.Module, flags: int, statement: Any) -> list[CodeType]:
-    """The code of one def or class statement of a tree, and all within it.
-
-    The tree is compiled whole: alone, a statement can compile to other code, as for names the cell imports.
-    """
+    """The code of one def or class statement of a tree, and all within it."""
     line = first_line(statement)
     found = [code for code in code_objects(tree, flags, statement.name) if code.co_firstlineno == line]
     return [part for code in found for part in (code, *_nested(code))]
@@ -52,8 +49,13 @@ def code_inside(tree: ast.Module, flags: int, statement: Any) -> list[CodeType]:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(tree: ast.Module, future: int) -> list[CodeType]:
+    """Compiled whole, as Python does with a file, and each statement alone, as IPython does with a cell.
+
+    Calls on a module that the same tree imports come out differently.
+    """
     flags = future | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    return list(_nested(compile(tree, "<cell>", "exec", flags=flags, dont_inherit=True)))
+    trees = [tree, *(ast.Module([statement], []) for statement in tree.body)]
+    return [code for part in trees for code in _nested(compile(part, "<cell>", "exec", flags=flags, dont_inherit=True))]
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
