@@ -40,7 +40,9 @@ def run(shell: InteractiveShell, line: str, body: str) -> Ran:
     filename = shell.compile.cache(source, shell.execution_count, raw_code=f"%%serve {line}\n{body}")
     tree = shell.transform_ast(_parse(shell, source, filename))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    _execute(shell, shell.compile(tree, filename, "exec"))
+    for statement in tree.body:
+        # One by one, as IPython does: compiled together, statements can give other code than alone.
+        _execute(shell, shell.compile(ast.Module([statement], []), filename, "exec"))
     value = None
     if isinstance(last, ast.Expr):
         value = _execute(shell, shell.compile(ast.Expression(last.value), filename, "eval"))
