@@ -105,7 +105,8 @@ class EndpointHandler(ApiHandler):
         self.send(self.server.endpoint_status(name))
 
     async def patch(self, name: str) -> None:
-        await self.server.endpoints.get(name).configure(self.body_object())
+        settings = self.body_object()
+        await self.server.endpoints.get(name).configure(settings)
         self.send(self.server.endpoint_status(name))
 
     async def delete(self, name: str) -> None:
