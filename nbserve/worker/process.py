@@ -68,8 +68,14 @@ def reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def bind(cpus: list[int] | None) -> None:
+    """Run on these CPUs only, where that can be said; None leaves it to the kernel."""
+    if cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+
+
 def set_threads(threads: int) -> None:
-    """Limit the math libraries to `threads`; must come before the first torch operation."""
+    """Limit the math libraries to `threads`, from the first operation on; torch can change it later too."""
     import torch
 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

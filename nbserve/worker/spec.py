@@ -21,6 +21,7 @@ class WorkerSpec:
     isolate_errors: bool = True
     id_prefix: str = ""
     max_batch_size: int = 1
+    cpus: list[int] | None = None
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> WorkerSpec:

@@ -57,6 +57,7 @@ def run_worker(spec: WorkerSpec, channel_fd: int, log_fd: int) -> int:
     process.write_to_log(log_fd)
     process.dump_stacks_on_request()
     process.set_name(f"nbserve:{spec.worker_index}:{spec.endpoint}")
+    process.bind(spec.cpus)
     process.set_threads(spec.threads)
     process.reseed()
     from nbserve.worker.worker import Worker

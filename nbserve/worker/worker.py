@@ -15,6 +15,7 @@ from nbserve.worker.channel import Channel
 from nbserve.worker.context import context_of
 from nbserve.worker.decode import decode_row
 from nbserve.worker.metrics import UserMetrics
+from nbserve.worker.process import set_threads
 from nbserve.worker.runner import HANDLER_ERRORS, Runner
 from nbserve.worker.spec import WorkerSpec
 from nbserve.worker.stages import pipeline_of
@@ -78,6 +79,7 @@ class Worker:
         """Do what the server says; False when it says stop."""
         if message["op"] == "configure":
             runner.isolate_errors = message["isolate_errors"]
+            set_threads(message["threads"])
         return bool(message["op"] != "stop")
 
     def _next_frame(self) -> tuple[int, int, memoryview] | None:

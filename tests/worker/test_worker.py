@@ -60,7 +60,7 @@ def test_isolation_can_be_turned_off_while_it_runs(nursery: Any, bundle: WriteBu
                 return [1 / value for value in requests]
     """
     worker = nursery.start_ready(bundle(source))
-    worker.tell("configure", isolate_errors=False)
+    worker.tell("configure", isolate_errors=False, threads=1)
     worker.send(b"1", b"0")
     assert worker.event()["event"] == "handler_error"
     assert [row.status for row in worker.results().rows] == [500, 500]
