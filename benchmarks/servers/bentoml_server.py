@@ -29,7 +29,12 @@ class RawRow(IORootModel[list[bytes]]):
 RawRow.__root_input__ = True
 
 
-@bentoml.service(workers=settings.workers, traffic={"timeout": 60, "max_concurrency": 1024})
+@bentoml.service(
+    workers=settings.workers,
+    traffic={"timeout": 60, "max_concurrency": 1024},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+)
 class Inference:
     def __init__(self) -> None:
         self.workload = settings.load()
