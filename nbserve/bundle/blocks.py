@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,14 @@ def older_first(blocks: Iterable[Block], current: dict[str, Block]) -> None:
             for older, newer in itertools.pairwise(chain):
                 users = [block for block in everything if older in block.first and block is not newer]
                 newer.first += [older, *users]
+
+
+def out_of_order(ordered: list[Block]) -> Iterator[tuple[Block, Block]]:
+    """Pairs (block, one it needs first) that no order can satisfy: they need each other."""
+    placed: set[Block] = set()
+    for block in ordered:
+        yield from ((block, needed) for needed in block.first if not needed.is_import and needed not in placed)
+        placed.add(block)
 
 
 class _Placer:

@@ -8,7 +8,7 @@ import json
 import platform
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from nbserve.bundle import library
 from nbserve.bundle.artifacts import Files, Pickled, npy_chunks
-from nbserve.bundle.blocks import Block, in_order, older_first
+from nbserve.bundle.blocks import Block, in_order, older_first, out_of_order
 from nbserve.bundle.bundle import Bundle, FileRecord, Manifest, fingerprint
 from nbserve.bundle.cells import Cells
 from nbserve.bundle.checks import observe
@@ -41,10 +41,12 @@ def capture(
     cell: tuple[str, str] | None = None,
     store: Store | Path | None = None,
     provenance: Mapping[str, Any] | None = None,
+    in_use: Iterable[Path] | None = None,
 ) -> Bundle:
     """Write a handler class, an nn.Module or a function of a list of requests, with all it names, as a bundle.
 
-    `cell` is (text with the `%%serve` line, label such as "quickstart.ipynb, cell 7"). Raises CaptureError.
+    `cell` is (text with the `%%serve` line, label such as "quickstart.ipynb, cell 7"). Who knows which bundles are
+    `in_use` passes them: then older ones of that name are removed. Raises CaptureError.
     """
     if not _NAME.fullmatch(name):
         raise CaptureError(
@@ -52,8 +54,11 @@ def capture(
         )
     resolver = Resolver(namespace, Cells(namespace, cell))
     handler = _handler(obj, name, resolver)
-    writer = _Writer(resolver, handler, store if isinstance(store, Store) else Store(store))
-    return writer.write(name, dict(settings or {}), _provenance(provenance or {}, cell))
+    store = store if isinstance(store, Store) else Store(store)
+    bundle = _Writer(resolver, handler, store).write(name, dict(settings or {}), _provenance(provenance or {}, cell))
+    if in_use is not None:
+        store.prune(name, [bundle.path, *in_use])
+    return bundle
 
 
 def _handler(obj: Any, name: str, resolver: Resolver) -> Block:
@@ -108,6 +113,7 @@ class _Writer:
             manifest = self._write_model(folder)
             older_first(self._resolver.blocks, self._resolver.current())
             self._ordered = in_order(self._handler)
+            _refuse_circle(self._ordered)
             manifest["checks"] = self._checks()
             (folder / "app.py").write_text(self._app(name), encoding="utf-8")
             installed, local = library.split(self._resolver.modules)
@@ -156,7 +162,6 @@ class _Writer:
             needed: list[Block] = []
             pickled = pickles[block.name] = resolver.pickle(block, files, others, needed)
             block.first += [blocks[name] for name in pickled.artifacts]
-        _refuse_circles(resolver, pickles)
         return pickles, files
 
     def _checks(self) -> list[dict[str, Any]]:
@@ -174,7 +179,8 @@ class _Writer:
             head.append("from __future__ import annotations")
         ordered = list(self._ordered)
         if resolver.artifacts:
-            reader = Block("artifact", "from nbserve.bundle.load import artifact", is_import=True)
+            name = "" if resolver.reader == "artifact" else f" as {resolver.reader}"
+            reader = Block("", f"from nbserve.bundle.load import artifact{name}", is_import=True)
             ordered.insert(1 if ordered[0].is_import else 0, reader)
         return "\n\n".join([*head, *map(str, ordered)]) + "\n"
 
@@ -190,9 +196,8 @@ class _Writer:
         self._files[file] = FileRecord(sha256=blob.sha256, bytes=blob.size_bytes)
 
 
-def _refuse_circles(resolver: Resolver, pickles: Mapping[str, Pickled]) -> None:
-    for name, pickled in pickles.items():
-        for other in pickled.artifacts:
-            if name in pickles[other].artifacts:
-                way_out = "Put both into one object, such as a dict, and use that."
-                raise refusal(name, f"it and `{other}` refer to each other", None, way_out)
+def _refuse_circle(ordered: list[Block]) -> None:
+    """Two objects that hold each other, or one that holds a function made from it, cannot be made one by one."""
+    for one, other in out_of_order(ordered):
+        way_out = "Put both into one object, such as a dict, and use that."
+        raise refusal(one.name, f"it and `{other.name}` refer to each other", None, way_out)

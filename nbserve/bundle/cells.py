@@ -227,15 +227,22 @@ def _statements(cell: Cell) -> Iterator[Definition]:
 
 
 def _node_of(cell: Cell, code: CodeType) -> Definition | None:
-    for found in _everything(cell.tree, ()):
-        node, path = found
-        if isinstance(node, ast.Lambda) and code.co_name == "<lambda>":
-            if node.lineno <= code.co_firstlineno <= node.body.lineno and _spans(node, code):
-                return Definition(cell, node, path)
-        elif isinstance(node, Definition_node) and node.name == code.co_name and not isinstance(node, ast.ClassDef):
-            if first_line(node) == code.co_firstlineno or _is_only(cell, node.name):
-                return Definition(cell, node, path)
+    for node, path in _everything(cell.tree, ()):
+        if _is_lambda_of(node, code) or _is_def_of(node, code, cell):
+            return Definition(cell, node, path)
     return None
+
+
+def _is_lambda_of(node: ast.AST, code: CodeType) -> bool:
+    if not isinstance(node, ast.Lambda) or code.co_name != "<lambda>":
+        return False
+    return node.lineno <= code.co_firstlineno <= node.body.lineno and _spans(node, code)
+
+
+def _is_def_of(node: ast.AST, code: CodeType, cell: Cell) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name != code.co_name:
+        return False
+    return first_line(node) == code.co_firstlineno or _is_only(cell, node.name)
 
 
 def _is_only(cell: Cell, name: str) -> bool:

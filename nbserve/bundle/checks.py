@@ -51,6 +51,9 @@ def digest(value: Any, named: Mapping[int, str], depth: int = 0) -> str:
     if (content := _array_bytes(value)) is not None:
         kind = f"{type(value).__name__} {value.dtype} {list(value.shape)}"
         return f"{kind} {hashlib.sha256(content).hexdigest()}"
+    if (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.nn.Module):
+        weights = value.state_dict().items()
+        return f"{_kind(value)}({','.join(f'{name}={digest(part, {}, _DEPTH)}' for name, part in weights)})"
     return _kind(value)
 
 
@@ -136,8 +139,12 @@ def _short(text: str) -> str:
 
 
 def _difference(place: str, kernel: str, worker: str, origins: list[str], name: str) -> str:
-    cause = f"{' or '.join(origins)} was assigned again" if origins else "a name it was made from was assigned again"
-    return (
-        f"{place} is {kernel} in the notebook and {worker} in the bundle: {cause} after {name} was defined. "
-        f"Run the cell that defines {name} again, then serve it."
-    )
+    again = f"Run the cell that defines {name} again, then serve it."
+    if origins:
+        cause = f"{' or '.join(origins)} was assigned again after {name} was defined"
+    else:
+        cause = f"what it was made from was assigned again after {name} was defined, or it is new each time"
+        again += " What is new each time, such as random weights, belongs in a variable of its own."
+    if kernel == worker:
+        worker = "another one"
+    return f"{place} is {kernel} in the notebook and {worker} in the bundle: {cause}. {again}"

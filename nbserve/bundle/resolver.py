@@ -7,28 +7,26 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from nbserve.bundle.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
 from nbserve.bundle.blocks import Block, Use
 from nbserve.bundle.cells import Cells, Definition, Definition_node
 from nbserve.bundle.closures import factory, free_values
+from nbserve.bundle.decorated import decorated
 from nbserve.bundle.importing import import_of, is_code, is_importable, is_typing, written_import
 from nbserve.bundle.literals import literal
-from nbserve.bundle.names import Names, names_of
+from nbserve.bundle.names import names_of
+from nbserve.bundle.needs import resolve_needs
 from nbserve.bundle.patches import patched_methods, patched_values
-from nbserve.bundle.refusals import is_builtin, refusal, undefined, unpicklable
-from nbserve.bundle.samecode import code_inside, same_code
+from nbserve.bundle.refusals import refusal, undefined, unpicklable
 from nbserve.bundle.stale import origins, refuse_stale
 from nbserve.errors import CaptureError
 
 FUTURE_ANNOTATIONS = 0x1000000
-_GIVEN = {"__name__", "__doc__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__debug__"}
 
 _REFILL: dict[type, str] = {
-    dict: '{0}.clear()\n{0}.update(artifact("{0}"))',
-    list: '{0}[:] = artifact("{0}")',
-    set: '{0}.clear()\n{0}.update(artifact("{0}"))',
+    dict: '{0}.clear()\n{0}.update({1}("{0}"))',
+    list: '{0}[:] = {1}("{0}")',
+    set: '{0}.clear()\n{0}.update({1}("{0}"))',
 }
 
 
@@ -43,6 +41,7 @@ class Resolver:
         self.modules: set[str] = set()
         self.texts: dict[str, Use | None] = {}
         self.annotations_are_text = False
+        self.reader = "artifact" if "artifact" not in namespace else "_artifact"
         self._by_object: dict[int, Block] = {}
         self._by_text: dict[tuple[str, str], Block] = {}
         self._by_alias: dict[tuple[str, str], Block] = {}
@@ -72,7 +71,7 @@ class Resolver:
         if (text := literal(obj)) is not None:
             return self._literal(obj, name, text)
         if (imported := import_of(obj, name, self.cells)) is not None:
-            return self._import(*imported, name)
+            return self.imported(*imported, name)
         return self._code(obj, name, use) or self._artifact(obj, name, use)
 
     def refer(self, obj: Any, use: Use | None) -> tuple[str, Block]:
@@ -87,13 +86,18 @@ class Resolver:
 
     def _literal(self, obj: Any, name: str, text: str) -> Block:
         is_shared = isinstance(obj, list | dict | set)
+        if (name, text) in self._by_alias:
+            return self._by_alias[name, text]
         block = self._add(Block(name, f"{name} = {text}"), obj if is_shared else None)
+        if not is_shared:
+            self._by_alias[name, text] = block
         self._mark(block)
         if isinstance(obj, str):
             self.texts.setdefault(obj, None)
         return block
 
-    def _import(self, module: str, text: str, name: str) -> Block:
+    def imported(self, module: str, text: str, name: str) -> Block:
+        """The block of an import statement."""
         self.modules.add(module)
         return self._by_alias.setdefault((name, text), Block(name, text, is_import=True))
 
@@ -104,8 +108,8 @@ class Resolver:
         return self._by_alias[key]
 
     def _code(self, obj: Any, name: str, use: Use | None) -> Block | None:
-        if (decorated := self._decorated(obj, name)) is not None:
-            return self._source(decorated, obj, decorated.node.name, use)  # type: ignore[attr-defined]
+        if (wrapped := decorated(obj, name, self.cells)) is not None:
+            return self._source(wrapped, obj, wrapped.node.name, use)  # type: ignore[attr-defined]
         if isinstance(obj, type) and is_of_cells(obj):
             return self._class(obj, name, use)
         if isinstance(obj, types.FunctionType) and is_of_cells(obj):
@@ -164,7 +168,7 @@ class Resolver:
             own |= {part.name for part in needed}
         block.text, block.line = factory(name, found, arguments)
         block.label = found.cell.label
-        self._need(block, names_of(block.text), found, own | set(found_names(block.text)), {})
+        resolve_needs(self, block, names_of(block.text), found, own | set(found_names(block.text)), {})
         return block
 
     def _argument(self, value: Any, free: str, use: Use | None) -> tuple[str, list[Block]]:
@@ -182,60 +186,19 @@ class Resolver:
             self._by_object[id(obj)] = known
             self._keep.append(obj)
             return known
-        block = self._add(Block(name, text, found.cell.label, line, seen=obj, origins=origins(obj, found)), obj)
+        block = self._add(
+            Block(name, text, found.cell.label, line, seen=obj, origins=origins(obj, found, self.namespace)), obj
+        )
         self._by_text[name, text] = block
         are_text = self._has_future(obj)
-        self._need(block, names_of(text, are_text), found, {name}, _overrides(obj, found.node, self.namespace))
+        resolve_needs(self, block, names_of(text, are_text), found, {name}, _overrides(obj, found.node, self.namespace))
         return block
-
-    def _need(self, block: Block, names: Names, found: Definition, own: set[str], other: Mapping[str, Any]) -> None:
-        """Resolve every name of the block. `other` holds values that a name had when the block ran."""
-        tree = ast.parse(block.text)
-        for group, needed in ((names.when_defined, block.first), (names.when_called, block.later)):
-            for name in group:
-                if name in other and group is names.when_defined:
-                    needed.append(self.block_of(other[name], name, _use(block, tree, name, found)))
-                elif name not in own and not self._is_given(name, tree):
-                    needed.append(self.named(name, _use(block, tree, name, found)))
-        self._need_optional(block, names, own)
-        self._need_modules(block, names)
-        for text, line in names.texts.items():
-            self.texts[text] = Use(found.cell.label, block.line + line - 1, block.text.splitlines()[line - 1])
-
-    def _need_optional(self, block: Block, names: Names, own: set[str]) -> None:
-        for name in names.optional:
-            if name in self.namespace and name not in own:
-                try:
-                    block.later.append(self.named(name, None))
-                except CaptureError:
-                    continue
-
-    def _need_modules(self, block: Block, names: Names) -> None:
-        self.modules |= set(names.modules)
-        for dotted in names.dotted:
-            root = dotted.partition(".")[0]
-            if isinstance(self.namespace.get(root), types.ModuleType):
-                for path in self.cells.imported_paths(root):
-                    if path != root and f"{dotted}.".startswith(f"{path}."):
-                        block.first.append(self._import(path, f"import {path}", path))
-
-    def _is_given(self, name: str, tree: ast.AST) -> bool:
-        """Names that need no block: builtins, and names that only come to be when the code runs."""
-        if name in _GIVEN or (name not in self.namespace and is_builtin(name)):
-            return True
-        if name in self.namespace:
-            return False
-        return any(
-            (isinstance(node, ast.Global) and name in node.names)
-            or (isinstance(node, ast.ExceptHandler) and "NameError" in ast.unparse(node.type or ast.Name("NameError")))
-            for node in ast.walk(tree)
-        )
 
     def _artifact(self, obj: Any, name: str, use: Use | None) -> Block:
         if is_code(obj) and not isinstance(obj, type | types.FunctionType) and is_importable(obj):
-            return self._import(obj.__module__, f"import {obj.__module__}", name)
+            return self.imported(obj.__module__, f"import {obj.__module__}", name)
         name = name if name.isidentifier() else self._free_name("object")
-        block = self._add(Block(name, f'{name} = artifact("{name}")'), obj)
+        block = self._add(Block(name, f'{name} = {self.reader}("{name}")'), obj)
         self._mark(block)
         self.artifacts[block] = (obj, use)
         needed: list[Block] = []
@@ -255,7 +218,7 @@ class Resolver:
     def _fill_later(self, block: Block, obj: Any, needed: list[Block]) -> None:
         """A registry holds functions whose decorators put them there: it has to exist, empty, before they do."""
         block.text = f"{block.name} = {type(obj).__name__}()"
-        filled = self._add(Block("", _REFILL[type(obj)].format(block.name), first=[block, *needed]), None)
+        filled = self._add(Block("", _REFILL[type(obj)].format(block.name, self.reader), first=[block, *needed]), None)
         block.later.append(filled)
 
     def pickle(self, block: Block, files: Files, others: Mapping[int, str], needed: list[Block]) -> Pickled:
@@ -270,8 +233,6 @@ class Resolver:
         try:
             return dump(block.name, obj, refer, others, files)
         except CannotPickle as failed:
-            if isinstance(failed.error, CaptureError):
-                raise failed.error from None
             raise unpicklable(block.name, obj, failed.culprit, failed.error, use) from failed.error
 
     def _replace_by_import(self, block: Block, module: str, text: str) -> Block:
@@ -279,16 +240,6 @@ class Resolver:
         self.modules.add(module)
         block.text, block.label, block.is_import = text, None, True
         return block
-
-    def _decorated(self, obj: Any, name: str) -> Definition | None:
-        """The decorated def or class statement that bound the name, if the object is what its decorators made."""
-        if isinstance(obj, torch.nn.Module | type):
-            return None
-        for written in dict.fromkeys((name, str(getattr(obj, "__name__", name)))):
-            for found in self.cells.binders(written):
-                if isinstance(found.node, Definition_node) and found.node.decorator_list and _wraps(obj, found):
-                    return found
-        return None
 
     def _assignment(self, name: str, obj: Any) -> Definition | None:
         found = self.cells.binder(name)
@@ -346,13 +297,6 @@ def _whole(found: Definition) -> tuple[str, int]:
     return (f"if True:\n{text}", found.line - 1) if text[:1].isspace() else (text, found.line)
 
 
-def _use(block: Block, tree: ast.AST, name: str, found: Definition) -> Use | None:
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
-    if not lines:
-        return None
-    return Use(found.cell.label, block.line + min(lines) - 1, block.text.splitlines()[min(lines) - 1])
-
-
 def _overrides(obj: Any, node: ast.AST, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Base classes and metaclass that were redefined after the class was made: the class still has the old ones."""
     if not isinstance(node, ast.ClassDef) or not isinstance(obj, type):
@@ -364,40 +308,6 @@ def _overrides(obj: Any, node: ast.AST, namespace: Mapping[str, Any]) -> dict[st
         for written, live in pairs
         if isinstance(written, ast.Name) and namespace.get(written.id) is not live and live.__name__ == written.id
     }
-
-
-def _wraps(obj: Any, found: Definition) -> bool:
-    """Whether the code of the def, or a method of the class, can be reached from what the decorators returned."""
-    for code in _reachable_code(obj, 0, set()):
-        known = code_inside(found.cell.tree, code.co_flags, found.node)
-        written = known if isinstance(found.node, ast.ClassDef) else known[:1]
-        if any(same_code(code, other) for other in written):
-            return True
-    return False
-
-
-def _reachable_code(obj: Any, depth: int, seen: set[int]) -> list[types.CodeType]:
-    if id(obj) in seen or depth > 4:
-        return []
-    seen.add(id(obj))
-    if isinstance(obj, type):
-        return [c for value in vars(obj).values() if callable(value) for c in _reachable_code(value, depth + 1, seen)]
-    if isinstance(obj, types.FunctionType):
-        inside = [obj.__code__]
-        parts = [cell.cell_contents for cell in obj.__closure__ or () if _is_filled(cell)] + list(vars(obj).values())
-    else:
-        inside = []
-        parts = [*getattr(obj, "__dict__", {}).values(), getattr(obj, "__wrapped__", None), getattr(obj, "func", None)]
-    calls = [part for part in parts if callable(part)]
-    return inside + [code for part in calls for code in _reachable_code(part, depth + 1, seen)]
-
-
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
 
 
 def _path(obj: Any, path: str) -> Any:

@@ -42,14 +42,18 @@ def refuse_stale(obj: Any, found: Definition, namespace: Mapping[str, Any]) -> N
             raise refusal(names[0], why, use, "Run the cell that defines it again, so that both agree.")
 
 
-def origins(obj: Any, found: Definition) -> dict[str, list[str]]:
-    """For each place that a definition fills from globals, the names of these."""
+def origins(obj: Any, found: Definition, namespace: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each place that a definition fills from values of globals, the names of these."""
     own = len(getattr(found.node, "name", ""))
     return {
         place[own:]: names
         for place, _, expression in _taken(obj, found.node)
-        if (names := [part.id for part in ast.walk(expression) if isinstance(part, ast.Name)])
+        if (names := sorted(name for name in _names(expression) if _is_value(namespace.get(name))))
     }
+
+
+def _is_value(value: Any) -> bool:
+    return value is not None and not callable(value) and not isinstance(value, types.ModuleType)
 
 
 def _taken(obj: Any, node: ast.AST) -> Iterator[tuple[str, Any, ast.expr]]:
@@ -66,9 +70,9 @@ def _of_class(cls: type, node: ast.ClassDef) -> Iterator[tuple[str, Any, ast.exp
     for part in node.body:
         target, value = _assignment(part)
         live = vars(cls).get(target) if target else None
-        if target and value is not None and target in vars(cls) and not hasattr(live, "__set__"):
-            if not local & {name.id for name in ast.walk(value) if isinstance(name, ast.Name)}:
-                yield f"{cls.__name__}.{target}", live, value
+        is_kept = target in vars(cls) and not hasattr(live, "__set__")
+        if value is not None and is_kept and not local & _names(value):
+            yield f"{cls.__name__}.{target}", live, value
         if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
             live = vars(cls).get(part.name)
             live = getattr(live, "__func__", live)
@@ -94,6 +98,10 @@ def _assignment(node: ast.stmt) -> tuple[str, ast.expr | None]:
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return node.target.id, node.value
     return "", None
+
+
+def _names(expression: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
 
 
 def _is_pure(expression: ast.expr, namespace: Mapping[str, Any]) -> bool:

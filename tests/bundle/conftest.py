@@ -1,4 +1,4 @@
-"""A notebook without Jupyter: cells that run in one namespace, as IPython runs them, and a clean process to compare with."""
+"""A notebook without Jupyter: cells that run in one namespace as IPython runs them, and a clean process to compare."""
 
 from __future__ import annotations
 import __future__

@@ -38,12 +38,37 @@ print("RESULTS" + json.dumps(results))
 
 CELLS = [
     "%config InteractiveShell.colors = 'nocolor'\nimport torch, nbserve\nfrom torch import nn",
-    "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.lin = nn.Linear(2, 2)\n    def forward(self, x):\n        return self.lin(x)",
+    (
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.lin = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n"
+        "        return self.lin(x)"
+    ),
     "%%time\nSCALE = 2.0\ndef scaled(x):\n    return [SCALE * v for v in x]",
     "torch.manual_seed(0)\nnet = Net()\nwith torch.no_grad():\n    net.lin.weight.fill_(1.0); net.lin.bias.fill_(0.5);",
-    "%%serve first\nfiles = !echo hello\nclass First(nbserve.Handler):\n    def initialize(self, context):\n        self.model = net\n    def postprocess(self, outputs):\n        return [scaled(row) for row in outputs.tolist()]",
+    (
+        "%%serve first\n"
+        "files = !echo hello\n"
+        "class First(nbserve.Handler):\n"
+        "    def initialize(self, context):\n"
+        "        self.model = net\n"
+        "    def postprocess(self, outputs):\n"
+        "        return [scaled(row) for row in outputs.tolist()]"
+    ),
     "%%serve second\ndef second(requests):\n    return [Out for r in requests]",
-    "%%serve second\nclass Second(nbserve.Handler):\n    def fail(self): raise ValueError('x')\n    def handle(self, requests, context):\n        try:\n            self.fail()\n        except ValueError as error:\n            code = error.__traceback__.tb_next.tb_frame.f_code\n            return [[code.co_filename, error.__traceback__.tb_next.tb_lineno]]",
+    (
+        "%%serve second\n"
+        "class Second(nbserve.Handler):\n"
+        "    def fail(self): raise ValueError('x')\n"
+        "    def handle(self, requests, context):\n"
+        "        try:\n"
+        "            self.fail()\n"
+        "        except ValueError as error:\n"
+        "            code = error.__traceback__.tb_next.tb_frame.f_code\n"
+        "            return [[code.co_filename, error.__traceback__.tb_next.tb_lineno]]"
+    ),
 ]
 
 
@@ -53,6 +78,7 @@ def test_cells_of_ipython_are_captured(tmp_path: Path, clean: Callable[[Path, li
         input=json.dumps(CELLS),
         capture_output=True,
         text=True,
+        check=False,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr + done.stdout

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import linecache
+import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +51,11 @@ def _leave_no_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_leave_no_app")
 def test_tracebacks_and_sources_are_those_of_the_cell(notebook: Any) -> None:
     notebook.run(
-        "import torch, nbserve\nfrom torch import nn\nclass Net(nn.Module):\n    def forward(self, x): return x\nnet = Net()"
+        "import torch, nbserve\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x): return x\n"
+        "net = Net()"
     )
     notebook.run("# " + CELL)
     bundle = notebook.serve(cell=(CELL, "quickstart.ipynb, cell 7"))
@@ -79,7 +85,7 @@ def test_a_handler_that_fails_to_load_leaves_no_module(notebook: Any) -> None:
     bundle = notebook.serve()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIL", "1")
-        with pytest.raises(OSError, match="^$"):
+        with pytest.raises(OSError, match=r"^$"):
             load_handler(bundle.path)
     assert "app" not in sys.modules
     assert load_handler(bundle.path).__name__ == "Served"
@@ -88,7 +94,11 @@ def test_a_handler_that_fails_to_load_leaves_no_module(notebook: Any) -> None:
 @pytest.mark.usefixtures("_leave_no_app")
 def test_weights_are_mapped_and_writable(notebook: Any) -> None:
     notebook.run(
-        "import torch, nbserve\nfrom torch import nn\nnet = nn.Linear(64, 64)\nclass Served(nbserve.Handler):\n    model = net"
+        "import torch, nbserve\n"
+        "from torch import nn\n"
+        "net = nn.Linear(64, 64)\n"
+        "class Served(nbserve.Handler):\n"
+        "    model = net"
     )
     served: Any = load_handler(notebook.serve().path)
     weight = served.model.weight
@@ -102,7 +112,10 @@ def test_weights_are_mapped_and_writable(notebook: Any) -> None:
 
 def test_an_nn_module_is_served_as_it_is(notebook: Any, clean: Clean) -> None:
     notebook.run(
-        "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nnet = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9))"
+        "import torch\n"
+        "from torch import nn\n"
+        "torch.manual_seed(0)\n"
+        "net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9))"
     )
     bundle = notebook.serve("net", name="my-net")
     assert bundle.handler == "app:MyNetHandler"
@@ -133,7 +146,9 @@ def test_a_local_module_travels(notebook: Any, clean: Clean, tmp_path: Path, mon
     monkeypatch.syspath_prepend(str(tmp_path))
     notebook.run(
         "import nbserve, local_pack_x as lp\nfrom local_pack_x.part import Thing\nthing = Thing()\n"
-        "class Served(nbserve.Handler):\n    def handle(self, requests, context):\n        return [lp.twice(r) + thing.v for r in requests]"
+        "class Served(nbserve.Handler):\n"
+        "    def handle(self, requests, context):\n"
+        "        return [lp.twice(r) + thing.v for r in requests]"
     )
     bundle = notebook.serve()
     assert sorted(p.relative_to(bundle.path).as_posix() for p in (bundle.path / "lib").rglob("*.py")) == [
@@ -159,7 +174,13 @@ def test_files_named_by_relative_paths_travel(
         "import nbserve, json\nNAME = 'labels.txt'\nclass Served(nbserve.Handler):\n"
         "    def handle(self, requests, context):\n"
         "        return [[open(NAME).read(), json.load(open('data/sub/a.json'))]]".replace("open(", "nbserve_open(")
-        + "\ndef nbserve_open(path):\n    import io\n    from pathlib import Path\n    return io.StringIO(Path(path).read_text())"
+        + (
+            "\n"
+            "def nbserve_open(path):\n"
+            "    import io\n"
+            "    from pathlib import Path\n"
+            "    return io.StringIO(Path(path).read_text())"
+        )
     )
     bundle = notebook.serve()
     monkeypatch.chdir("/")
@@ -175,7 +196,10 @@ def test_a_file_outside_the_folder_is_refused_by_name(
     (tmp_path / "out.txt").write_text("x")
     monkeypatch.chdir(tmp_path / "work")
     notebook.run(
-        "import nbserve\nclass Served(nbserve.Handler):\n    def handle(self, requests, context):\n        return open('../out.txt')"
+        "import nbserve\n"
+        "class Served(nbserve.Handler):\n"
+        "    def handle(self, requests, context):\n"
+        "        return open('../out.txt')"
     )
     with pytest.raises(CaptureError, match=r"`\.\./out\.txt`: it is a file outside.*\n  test.ipynb, cell 1, line 4:"):
         notebook.serve()
@@ -187,7 +211,7 @@ def test_a_compiled_module_is_compiled_again(notebook: Any, clean: Clean) -> Non
         "fast = torch.compile(net, backend='eager', dynamic=True, fullgraph=True)\n"
         "class Served(nbserve.Handler):\n    def handle(self, requests, context):\n"
         "        with torch.no_grad():\n            out = fast(torch.tensor(requests))\n"
-        "        return [type(fast).__name__, fast._orig_mod is net, fast.dynamo_ctx._dynamic, fast.dynamo_ctx.fullgraph, out.tolist()]"
+        "        return [type(fast).__name__, fast._orig_mod is net, fast.dynamo_ctx._dynamic, out.tolist()]"
     )
     rows = [[1.0, 2.0, 3.0]]
     found = clean(notebook.serve().path, rows)
@@ -200,3 +224,92 @@ def test_app_py_can_be_imported_as_it_is(notebook: Any) -> None:
     code = "import app; print(app.Served.v.tolist())"
     done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [1.0, 1.0]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import nbserve
+from nbserve.bundle.capture import capture
+OFFSET = 3
+class Served(nbserve.Handler):
+    def handle(self, requests, context):
+        return [request + OFFSET for request in requests]
+if __name__ == "__main__":
+    print(capture(Served, name="script", namespace=globals(), store=Path(sys.argv[1])).path)
+"""
+
+
+def test_a_class_of_a_script_is_captured(tmp_path: Path, clean: Clean) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "train.py"), str(tmp_path / "store")]
+    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    assert "# %% train.py, line 7\nclass Served" in (path / "app.py").read_text()
+    assert clean(path, [1])["answer"] == [4]
+
+
+def test_a_class_of_a_local_module_is_imported(
+    notebook: Any, clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_handlers_x.py").write_text(
+        "import nbserve\nclass Served(nbserve.Handler):\n    def handle(self, requests, context): return [7]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    notebook.run("from my_handlers_x import Served")
+    assert clean(notebook.serve().path, [1])["answer"] == [7]
+    del sys.modules["my_handlers_x"]
+
+
+def test_a_variable_may_be_named_artifact(notebook: Any, clean: Clean) -> None:
+    notebook.run(
+        "import torch, nbserve\nartifact = torch.ones(2)\nclass Served(nbserve.Handler):\n"
+        "    def handle(self, requests, context): return [artifact]"
+    )
+    assert clean(notebook.serve().path, [1])["answer"] == [[1.0, 1.0]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_tensors_of_a_gpu_come_back_to_the_workers_gpu(notebook: Any, clean: Clean) -> None:
+    notebook.run(
+        "import torch, nbserve\nnet = torch.nn.LSTM(2, 2).cuda()\nclass Served(nbserve.Handler):\n"
+        "    def handle(self, requests, context):\n"
+        "        out, _ = net(torch.ones(1, 1, 2, device='cuda'))\n"
+        "        return [[str(next(net.parameters()).device), out.tolist()]]"
+    )
+    assert clean(notebook.serve().path, [1])["answer"] == notebook.answer([1])
+
+
+def test_large_arrays_are_mapped(notebook: Any, clean: Clean) -> None:
+    notebook.run(
+        "import numpy as np, nbserve\ntable = np.arange(100_000.0)\nclass Served(nbserve.Handler):\n"
+        "    def handle(self, requests, context):\n"
+        "        with open('/proc/self/maps') as maps:\n"
+        "            shared = 'table.npy' in maps.read()\n"
+        "        table[0] = 5.0\n"
+        "        return [[type(table).__name__, shared, table[0], table.sum()]]"
+    )
+    path = notebook.serve().path
+    assert clean(path, [1])["answer"] == [["ndarray", True, 5.0, 4999950005.0]]
+    assert clean(path, [1])["answer"] == [["ndarray", True, 5.0, 4999950005.0]]
+
+
+def test_capture_and_load_are_quick(notebook: Any) -> None:
+    notebook.run(
+        "import torch, nbserve\nfrom torch import nn\nnet = nn.Sequential(nn.Linear(8, 8), nn.ReLU())\n"
+        "class Served(nbserve.Handler):\n    model = net"
+    )
+    notebook.serve()
+    began = time.perf_counter()
+    notebook.serve()
+    assert time.perf_counter() - began < 0.15
+
+
+def test_old_bundles_go_when_the_ones_in_use_are_known(notebook: Any) -> None:
+    made = []
+    for number in range(7):
+        notebook.run(f"import nbserve\nclass Served(nbserve.Handler):\n    number = {number}")
+        in_use = [made[0].path] if made else []
+        made.append(notebook.serve(in_use=in_use))
+        os.utime(made[-1].path, (number, number))
+    assert made[0].path.exists()
+    assert [bundle.path.exists() for bundle in made[1:]] == [False, False, True, True, True, True]

@@ -15,7 +15,12 @@ import pytest
 from nbserve.errors import BundleError, CaptureError
 
 START = "import torch, nbserve"
-SERVED = "%%serve test\nclass Served(nbserve.Handler):\n    def handle(self, requests, context):\n        return [{} for r in requests]"
+SERVED = (
+    "%%serve test\n"
+    "class Served(nbserve.Handler):\n"
+    "    def handle(self, requests, context):\n"
+    "        return [{} for r in requests]"
+)
 
 Clean = Callable[[Path, list[Any]], dict[str, Any]]
 
@@ -126,6 +131,25 @@ def test_a_global_assigned_again_is_seen_in_the_worker(
     error = clean(notebook.serve().path, [])["error"]
     assert error.startswith(f"BundleError: {place} is {one} in the notebook and {other} in the bundle")
     assert place.startswith("h") or "T was assigned again" in error
+
+
+def test_weights_made_in_the_class_body_are_not_silently_others(notebook: Any, clean: Clean) -> None:
+    notebook.run("import torch, nbserve\nclass Served(nbserve.Handler):\n    model = torch.nn.Linear(2, 2)")
+    error = clean(notebook.serve().path, [])["error"]
+    assert "Served.model is Linear(" in error
+    assert "in the notebook and another one in the bundle" in error
+    assert "belongs in a variable of its own" in error
+
+
+def test_a_function_made_from_the_object_that_holds_it_is_refused(notebook: Any) -> None:
+    notebook.run(
+        START,
+        "class Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.act = lambda x: (self, x)\nnet = Net()",
+        handler("net(r)"),
+    )
+    with pytest.raises(CaptureError, match="refer to each other"):
+        notebook.serve()
 
 
 def test_the_same_class_is_served_once_its_cell_ran_again(notebook: Any, clean: Clean) -> None:

@@ -27,7 +27,9 @@ def test_modules_are_found_under_other_names_too() -> None:
 
 def test_everything_a_handler_reaches_is_pinned(notebook: Any) -> None:
     notebook.run(
-        "import nbserve\nfrom sklearn.linear_model import LinearRegression\nfit = LinearRegression().fit([[0.0], [1.0]], [0, 1])\n"
+        "import nbserve\n"
+        "from sklearn.linear_model import LinearRegression\n"
+        "fit = LinearRegression().fit([[0.0], [1.0]], [0, 1])\n"
         "del LinearRegression\n"
         "class Served(nbserve.Handler):\n    def handle(self, requests, context):\n"
         "        import yaml\n        return [yaml.dump(r) for r in fit.predict(requests)]"
