@@ -183,7 +183,13 @@ class Server:
         except ProcessLookupError:
             self._owner_ended()
         else:
-            self._loop.add_reader(owner, self._owner_ended)
+            self._loop.add_reader(owner, self._owner_pidfd_fired, owner)
+
+    def _owner_pidfd_fired(self, owner: int) -> None:
+        # It stays readable for ever.
+        self._loop.remove_reader(owner)
+        os.close(owner)
+        self._owner_ended()
 
     def _poll_owner(self, owner_pid: int) -> None:
         if psutil.pid_exists(owner_pid):
@@ -203,15 +209,16 @@ class Server:
         self._http.stop_accepting()
         management.stop()
         limit_s = self._launch.config.drain_timeout_s
-        await self._http.drain(limit_s)
         try:
+            await self._http.drain(limit_s)
             await asyncio.wait_for(self.endpoints.stop(), limit_s)
         except asyncio.TimeoutError:
             logger.warning("workers were still busy after %g s (drain_timeout_s); they are ended", limit_s)
-        await self._supervisor.close()
-        await self.nursery.stop()
-        self._http.close()
-        runfile.remove(self._launch.server_id)
+        finally:
+            await self._supervisor.close()
+            await self.nursery.stop()
+            self._http.close()
+            runfile.remove(self._launch.server_id)
 
 
 def run(launch: Launch) -> int:

@@ -34,6 +34,7 @@ class Endpoint:
         self._make_version = make_version
         self._draining: dict[Version, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
+        self._deploying: asyncio.Task[None] | None = None
 
     @property
     def version(self) -> str | None:
@@ -70,16 +71,23 @@ class Endpoint:
     async def deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
         """Make `bundle` the current version without losing a request; on StartError everything stays as it was."""
         async with self._lock:
-            if self._is_same(bundle, config):
-                assert self.current is not None
-                self.current.bundle = bundle
-                await self.current.configure(config)
-                return
-            version = self._make_version(self, bundle, config)
-            on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
-            await version.start(on_progress)
-            await self._probe(version, on_progress)
-            self._switch(version)
+            self._deploying = asyncio.create_task(self._deploy(bundle, config, on_progress))
+            try:
+                await self._deploying
+            finally:
+                self._deploying = None
+
+    async def _deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
+        if self._is_same(bundle, config):
+            assert self.current is not None
+            self.current.bundle = bundle
+            await self.current.configure(config)
+            return
+        version = self._make_version(self, bundle, config)
+        on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
+        await version.start(on_progress)
+        await self._probe(version, on_progress)
+        self._switch(version)
 
     async def configure(self, settings: dict[str, Any]) -> EndpointConfig:
         """Lay `settings` over the current ones; those that need new worker processes bring them up first."""
@@ -90,7 +98,9 @@ class Endpoint:
         return config
 
     async def stop(self) -> None:
-        """Answer what waits, then end all workers."""
+        """Give up a deployment under way, answer what waits, then end all workers."""
+        if self._deploying is not None:
+            self._deploying.cancel()
         async with self._lock:
             versions = [self.current] if self.current else []
             await asyncio.gather(*(v.drain() for v in versions), *self._draining.values())

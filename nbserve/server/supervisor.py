@@ -170,8 +170,9 @@ class Supervisor:
             worker.device, worker.threads = spec["device"], spec["threads"]
             fds = [theirs.fileno(), log_write]
             worker.pid = await self._nursery.start_worker(spec, fds, lambda status: self._exited(worker, status))
-        except NbserveError as error:
-            worker.start_error = error if isinstance(error, StartError) else StartError(str(error))
+        except (NbserveError, asyncio.CancelledError) as error:
+            # Whoever waits for this worker must not wait for ever.
+            worker.start_error = error if isinstance(error, StartError) else StartError(str(error) or "cancelled")
             worker.channel.close()
             if not worker.ended.is_set():
                 self._exited(worker, signal.SIGKILL)
@@ -210,6 +211,7 @@ class Supervisor:
 
     def _got_ready(self, worker: Worker) -> None:
         worker.ready_at_s = time.monotonic()
+        self._sample_memory(worker)
         worker.backoff.failed_starts = 0
         self._move(worker, WorkerState.READY)
         if not worker.started.done():

@@ -67,6 +67,6 @@ def describe_exit(status: int, rss_bytes: int, was_killed_by_us: bool) -> str:
     if was_killed_by_us:
         return "was stopped with SIGKILL"
     return (
-        f"was killed with SIGKILL, most likely out of memory (OOM): it held {rss_bytes / 1e6:.0f} MB. "
+        f"was killed with SIGKILL, most likely out of memory (OOM): it held {rss_bytes / 1e6:.0f} MB when last seen. "
         "Use a smaller max_batch_size or fewer workers"
     )

@@ -79,10 +79,13 @@ class Runner:
         try:
             outputs = self._call(rows, bodies, watch)
         except HANDLER_ERRORS as error:
-            if len(rows) > 1 and self.isolate_errors:
-                return self._answer_alone(rows, error, failures)
-            return failures.answers(rows, error)
-        return self._encode(rows, outputs, failures)
+            # Dealt with below: what a row raises when run alone must not have this error as its context.
+            failed = error
+        else:
+            return self._encode(rows, outputs, failures)
+        if len(rows) > 1 and self.isolate_errors:
+            return self._answer_alone(rows, failed, failures)
+        return failures.answers(rows, failed)
 
     def _call(self, rows: list[Row], bodies: list[Any], watch: Watch) -> Sequence[Any]:
         """The one place where a handler runs."""

@@ -120,7 +120,7 @@ def test_a_hung_row_gets_504_and_its_stack_is_logged_first(serve_cell, post_all,
 
 
 def test_a_full_queue_refuses_at_once(serve_cell, post_all, wait_until, post):
-    endpoint = serve_cell(MOODY, queue_size=1, max_batch_size=1, response_timeout_s=5)
+    endpoint = serve_cell(MOODY, queue_size=1, max_batch_size=2, response_timeout_s=5)
     hanging = threading.Thread(target=post, args=(endpoint.url, "hang"))
     hanging.start()
     wait_until(lambda: endpoint.stats()["workers"][0]["state"] == "BUSY")

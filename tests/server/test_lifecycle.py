@@ -186,6 +186,27 @@ def test_an_interrupted_deployment_is_undone(server, make_bundle, wait_until):
     wait_until(lambda: server.info()["endpoints"] == [])
 
 
+def test_a_server_that_is_told_to_stop_gives_up_a_deployment(make_bundle, wait_until):
+    bundle = make_bundle("import time\nclass H(nbserve.Handler):\n    def initialize(self, context): time.sleep(60)\n")
+    server = Server.start().ready()
+    failed = []
+
+    def deploy():
+        try:
+            server.deploy(bundle.path)
+        except ServerGone as error:
+            failed.append(error)
+
+    deploying = threading.Thread(target=deploy)
+    deploying.start()
+    wait_until(lambda: [e["name"] for e in server.info()["endpoints"]] == ["h"])
+    begun = time.monotonic()
+    server.stop()
+    assert time.monotonic() - begun < 10
+    deploying.join()
+    assert len(failed) == 1
+
+
 def test_starting_an_empty_server_does_not_wait_for_torch():
     begun = time.monotonic()
     server = Server.start()
