@@ -9,7 +9,7 @@ from nbserve.errors import BadRequest, CaptureError, NbserveError, PredictError,
 from nbserve.handler import Context, Error, Handler, Request, Response, UploadedFile
 
 if TYPE_CHECKING:
-    from nbserve.bundle.checkpoint import load_weights
+    from nbserve.bundle.weights import load_weights
     from nbserve.deployment import Endpoint, Server
     from nbserve.serving import endpoint, serve
 
@@ -39,7 +39,7 @@ _LATER = {
     "Endpoint": "nbserve.deployment",
     "Server": "nbserve.deployment",
     "endpoint": "nbserve.serving",
-    "load_weights": "nbserve.bundle.checkpoint",
+    "load_weights": "nbserve.bundle.weights",
     "serve": "nbserve.serving",
 }
 
