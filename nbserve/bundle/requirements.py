@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 ALWAYS = "nbserve-torch"
 
@@ -46,37 +46,45 @@ def _providers() -> dict[str, list[str]]:
 
 @functools.cache
 def _closure(name: str) -> frozenset[str]:
-    pins: dict[str, str] = {}
-    waiting: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
-    done: set[tuple[str, frozenset[str]]] = set()
+    pins: set[str] = set()
+    waiting = [_Wanted(name, frozenset())]
+    done: set[_Wanted] = set()
     while waiting:
-        item = waiting.pop()
-        if item in done:
+        wanted = waiting.pop()
+        if wanted in done:
             continue
-        done.add(item)
-        key, extras = item
-        if (distribution := _distribution(key)) is not None:
-            pins[canonicalize_name(key)] = f"{distribution.metadata['Name']}=={distribution.version}"
-            waiting += _needed_by(key, extras)
-    return frozenset(pins.values())
+        done.add(wanted)
+        if (found := _installed(wanted.name)) is not None:
+            pins.add(found.pin)
+            waiting += _needed_by(found, wanted.extras)
+    return frozenset(pins)
 
 
-def _needed_by(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
-    for requirement in _requires(name):
-        wanted = [{"extra": extra} for extra in (extras or {""})]
-        if requirement.marker is None or any(requirement.marker.evaluate(extra) for extra in wanted):
-            yield requirement.name, frozenset(requirement.extras)
+class _Wanted(NamedTuple):
+    name: str
+    extras: frozenset[str]
+
+
+class _Installed(NamedTuple):
+    pin: str
+    requires: tuple[str, ...]
+
+
+def _needed_by(found: _Installed, extras: frozenset[str]) -> Iterator[_Wanted]:
+    for text in found.requires:
+        # Most requirements are those of extras that nobody wants; parsing them takes most of the time.
+        if not extras and "extra ==" in text:
+            continue
+        requirement = Requirement(text)
+        environments = [{"extra": extra} for extra in (extras or {""})]
+        if requirement.marker is None or any(requirement.marker.evaluate(each) for each in environments):
+            yield _Wanted(requirement.name, frozenset(requirement.extras))
 
 
 @functools.cache
-def _requires(name: str) -> tuple[Requirement, ...]:
-    distribution = _distribution(name)
-    return tuple(Requirement(text) for text in (distribution.requires if distribution else None) or ())
-
-
-@functools.cache
-def _distribution(name: str) -> importlib.metadata.Distribution | None:
+def _installed(name: str) -> _Installed | None:
     try:
-        return importlib.metadata.distribution(name)
+        metadata = importlib.metadata.distribution(name).metadata
     except importlib.metadata.PackageNotFoundError:
         return None
+    return _Installed(f"{metadata['Name']}=={metadata['Version']}", tuple(metadata.get_all("Requires-Dist") or ()))
