@@ -24,6 +24,7 @@ from nbserve.runfile import RunFile
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
 POLL_S = 0.01
+SHORT_BYTES = 200
 
 OnProgress = Callable[[str], None]
 
@@ -264,8 +265,10 @@ class Endpoint:
         """A command line that asks it for a prediction, with the recorded request when there is a short one."""
         golden = Bundle.read(self.bundle).golden()
         body, content_type = "[1, 2, 3]", "application/json"
-        if golden and golden[-1].content_type == content_type and len(golden[-1].request_body) < 200:
-            body = golden[-1].request_body.decode()
+        for pair in reversed(golden):
+            if pair.content_type.startswith(("application/json", "text/")) and len(pair.request_body) < SHORT_BYTES:
+                body, content_type = pair.request_body.decode(), pair.content_type
+                break
         return f"curl -H 'Content-Type: {content_type}' -d {shlex.quote(body)} {self.url}"
 
 

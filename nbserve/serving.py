@@ -7,13 +7,15 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from nbserve import runfile
+from nbserve.bundle.store import Store
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint, Server
 from nbserve.errors import NbserveError, NotFound, ServerGone
@@ -76,9 +78,17 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
         cell=order.cell,
     )
     try:
-        return home.deploy(order, bundle.path, on_progress, on_note)
+        endpoint = home.deploy(order, bundle.path, on_progress, on_note)
     except ServerGone:
-        return home.deploy(order, bundle.path, on_progress, on_note)
+        endpoint = home.deploy(order, bundle.path, on_progress, on_note)
+    Store().prune(order.name, [bundle.path, *_bundles_in_use()])
+    return endpoint
+
+
+def _bundles_in_use() -> Iterator[Path]:
+    for server in Server.find():
+        with suppress(ServerGone):
+            yield from (Path(endpoint["bundle"]) for endpoint in server.info()["endpoints"] if endpoint["bundle"])
 
 
 def default_name(handler: Any) -> str:

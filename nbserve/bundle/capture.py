@@ -8,7 +8,7 @@ import json
 import platform
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,10 @@ def capture(
     cell: tuple[str, str] | None = None,
     store: Store | Path | None = None,
     provenance: Mapping[str, Any] | None = None,
-    in_use: Iterable[Path] | None = None,
 ) -> Bundle:
     """Write a handler class, an nn.Module or a function of a list of requests, with all it names, as a bundle.
 
-    `cell` is (text with the `%%serve` line, label such as "quickstart.ipynb, cell 7"). Who knows which bundles are
-    `in_use` passes them: then older ones of that name are removed. Raises CaptureError.
+    `cell` is (text with the `%%serve` line, label such as "quickstart.ipynb, cell 7"). Raises CaptureError.
     """
     if not _NAME.fullmatch(name):
         raise CaptureError(
@@ -55,10 +53,7 @@ def capture(
     resolver = Resolver(namespace, Cells(namespace, cell))
     handler = _handler(obj, name, resolver)
     store = store if isinstance(store, Store) else Store(store)
-    bundle = _Writer(resolver, handler, store).write(name, dict(settings or {}), _provenance(provenance or {}, cell))
-    if in_use is not None:
-        store.prune(name, [bundle.path, *in_use])
-    return bundle
+    return _Writer(resolver, handler, store).write(name, dict(settings or {}), _provenance(provenance or {}, cell))
 
 
 def _handler(obj: Any, name: str, resolver: Resolver) -> Block:

@@ -124,10 +124,10 @@ class Endpoint:
         if status >= 500:
             await version.stop()
             said = version.workers[0].last_error or body.decode(errors="replace")
-            raise StartError(f"the new version fails on a recorded request: {said}", self._traceback(version))
-
-    def _traceback(self, version: Version) -> str:
-        return next((w.last_traceback for w in version.workers if w.last_traceback), "")
+            stack = next((w.last_traceback for w in version.workers if w.last_traceback), "")
+            raise StartError(f"the new version fails on a recorded request: {said}", stack)
+        if not version.bundle.golden():
+            version.bundle.record(bytes(ticket.body), golden[-1].content_type, status, body, ticket.answer_type)
 
     def _switch(self, version: Version) -> None:
         previous, self.current = self.current, version
@@ -188,7 +188,7 @@ class Endpoints:
 class _ProbeTicket(Ticket):
     """A request the server sends itself."""
 
-    __slots__ = ("answer",)
+    __slots__ = ("answer", "answer_type")
     _numbers = itertools.count(1 << 62)
 
     def __init__(self, body: bytes, content_type: str) -> None:
@@ -197,4 +197,5 @@ class _ProbeTicket(Ticket):
 
     def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
         if not self.answer.done():
+            self.answer_type = head.partition(b"\0")[0].decode("latin-1") or "application/json"
             self.answer.set_result((status, bytes(body)))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 START = "import torch, nbserve\nfrom torch import nn"
 ROWS = [[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import linecache
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import torch
 from torch import nn
 
 from nbserve.bundle.load import load_handler
+
+pytestmark = pytest.mark.process
 
 CELL = """%%serve digits --workers 2
 import torch
@@ -302,14 +303,3 @@ def test_capture_and_load_are_quick(notebook: Any) -> None:
     began = time.perf_counter()
     notebook.serve()
     assert time.perf_counter() - began < 0.15
-
-
-def test_old_bundles_go_when_the_ones_in_use_are_known(notebook: Any) -> None:
-    made = []
-    for number in range(7):
-        notebook.run(f"import nbserve\nclass Served(nbserve.Handler):\n    number = {number}")
-        in_use = [made[0].path] if made else []
-        made.append(notebook.serve(in_use=in_use))
-        os.utime(made[-1].path, (number, number))
-    assert made[0].path.exists()
-    assert [bundle.path.exists() for bundle in made[1:]] == [False, False, True, True, True, True]

@@ -23,6 +23,8 @@ from nbserve.config import ServerConfig
 from nbserve.errors import HttpError, NotFound, Overloaded
 from nbserve.server.http import Exchange, HttpServer
 
+pytestmark = pytest.mark.process
+
 WAIT_S = 10.0
 T = TypeVar("T")
 
