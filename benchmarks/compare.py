@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,8 @@ VERIFIED_REQUESTS = 24
 WARM_UP_S = 1
 WARM_UP_CONNECTIONS = 32
 LIMIT_S = 0.6
+ANSWERS_PER_CONNECTION = 4
+LONGEST_POINT_S = 8
 
 Record = Callable[[str, dict[str, Any]], None]
 
@@ -100,10 +103,11 @@ class _Row:
             if contestant is None:
                 return
             contestant.process.thaw()
-            self._press(contestant, body, WARM_UP_CONNECTIONS, WARM_UP_S)
+            warm_up = self._press(contestant, body, WARM_UP_CONNECTIONS, WARM_UP_S)
             for connections in self.plan.connections:
                 cpu_s = contestant.process.cpu_s()
-                load = self._press(contestant, body, connections, self.plan.seconds)
+                seconds = long_enough(self.plan.seconds, connections, warm_up.requests_per_s)
+                load = self._press(contestant, body, connections, seconds)
                 cpu_s = contestant.process.cpu_s() - cpu_s
                 self._point(kind, connections, round_index, load, cpu_s)
             if kind.can_freeze:
@@ -132,6 +136,12 @@ class _Row:
 
     def _row_values(self) -> dict[str, Any]:
         return {"workload": self.workload, "workers": self.workers}
+
+
+def long_enough(seconds: int, connections: int, requests_per_s: float) -> int:
+    """Whole seconds for a point: at least ANSWERS_PER_CONNECTION, or wrk's end cuts off just the slow answers."""
+    needed = math.ceil(ANSWERS_PER_CONNECTION * connections / max(1.0, requests_per_s))
+    return max(seconds, min(needed, LONGEST_POINT_S))
 
 
 def _rotated(kinds: Sequence[Kind], by: int) -> list[Kind]:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-GRACE_S = 8.0
+GRACE_S = 4.0
 
 
 class Stopped(Exception):

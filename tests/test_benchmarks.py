@@ -170,6 +170,17 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("connections", "rate", "seconds"), [(1, 100.0, 2), (128, 10_000.0, 2), (128, 128.0, 4), (128, 1.0, 8)]
+)
+def test_a_slow_server_gets_time_for_several_answers_per_connection(
+    connections: int, rate: float, seconds: int
+) -> None:
+    from benchmarks.compare import long_enough
+
+    assert long_enough(2, connections, rate) == seconds
+
+
 def test_answers_may_differ_in_the_last_digits_only() -> None:
     from benchmarks.verify import same
 
