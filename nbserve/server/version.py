@@ -219,8 +219,11 @@ class Version:
 
     def _idle_workers(self) -> int:
         """Workers that could take a batch now: idle, on a device with room."""
-        has_room = self._slots.has_room
-        return sum(worker.state is WorkerState.READY and has_room(worker.device) for worker in self.workers)
+        idle = 0
+        for worker in self.workers:
+            if worker.state is WorkerState.READY and self._slots.has_room(worker.device):
+                idle += 1
+        return idle
 
     def on_ready(self, worker: Worker) -> None:
         self._schedule()
