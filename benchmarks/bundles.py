@@ -73,7 +73,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _capture(folder: Path, name: str, edition: int) -> Path:
-    from nbserve.bundle.capture import capture
+    from nbserve.capture.capture import capture
 
     cell = WEIGHTS_CELL if name == "weights" else (EDITED_CELL if edition else WORKLOAD_CELL)
     cell = cell.format(name=name, edition=edition)

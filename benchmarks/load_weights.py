@@ -28,7 +28,9 @@ began = time.perf_counter()
 """
 WAYS = {
     "init + torch.load": "model = build(); model.load_state_dict(torch.load(path + '.pt'))",
-    "init + safetensors": "import safetensors.torch\nmodel = build(); safetensors.torch.load_model(model, path + '.st')",
+    "init + safetensors": (
+        "import safetensors.torch\nmodel = build(); safetensors.torch.load_model(model, path + '.st')"
+    ),
     "load_weights, torch.save": "model = load_weights(build, path + '.pt')",
     "load_weights, safetensors": "model = load_weights(build, path + '.st')",
 }

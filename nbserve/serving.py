@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbserve import runfile
-from nbserve.bundle.store import Store
+from nbserve.capture.store import Store
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint, Server
 from nbserve.errors import NbserveError, NotFound, ServerGone
@@ -66,7 +66,7 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
     `on_progress` hears each step, `on_note` what the user should still know afterwards.
     """
     # Only here: capture imports torch, and loading the extension must not wait for that.
-    from nbserve.bundle.capture import capture
+    from nbserve.capture.capture import capture
 
     EndpointConfig().changed(order.settings)
     on_progress("capturing the handler")

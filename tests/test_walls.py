@@ -15,9 +15,26 @@ JUPYTER = ("IPython", "ipykernel", "ipywidgets", "traitlets", "comm", "anywidget
 
 # folder or file under nbserve/ -> modules that nothing in it imports, not even inside a function
 FORBIDDEN: dict[str, tuple[str, ...]] = {
-    "server": ("torch", "numpy", "safetensors", "nbserve.worker", "nbserve.notebook", *JUPYTER),
-    "worker": ("tornado", "prometheus_client", "uvloop", "nbserve.server", "nbserve.notebook", *JUPYTER),
-    "bundle": ("tornado", "prometheus_client", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
+    "server": ("torch", "numpy", "safetensors", "nbserve.worker", "nbserve.capture", "nbserve.notebook", *JUPYTER),
+    "worker": (
+        "tornado",
+        "prometheus_client",
+        "uvloop",
+        "nbserve.server",
+        "nbserve.capture",
+        "nbserve.notebook",
+        *JUPYTER,
+    ),
+    "bundle": (
+        "tornado",
+        "prometheus_client",
+        "nbserve.server",
+        "nbserve.worker",
+        "nbserve.capture",
+        "nbserve.notebook",
+        *JUPYTER,
+    ),
+    "capture": ("tornado", "prometheus_client", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
     "notebook": ("socket", "http", "urllib", "asyncio", "tornado", "nbserve.server", "nbserve.worker", "nbserve.cli"),
     "deployment.py": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
     "serving.py": ("nbserve.notebook", "nbserve.server", "nbserve.worker", *JUPYTER),

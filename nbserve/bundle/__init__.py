@@ -1,1 +1,1 @@
-"""A cell becomes a folder: written in the kernel, read by the server, loaded in the worker."""
+"""The bundle folder: read in every process, loaded in the worker. Writing one is nbserve.capture."""

@@ -21,7 +21,7 @@ from nbserve.errors import ConfigError
 from nbserve.runfile import RunFile
 from nbserve.server import management_api
 from nbserve.server.endpoint import Endpoint, Endpoints
-from nbserve.server.http import HttpServer
+from nbserve.server.http.server import HttpServer
 from nbserve.server.inference_api import InferenceApi
 from nbserve.server.logbook import LogBook, logger, start_logging
 from nbserve.server.metrics import Metrics

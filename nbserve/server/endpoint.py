@@ -35,6 +35,7 @@ class Endpoint:
         self._draining: dict[Version, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
         self._deploying: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     @property
     def version(self) -> str | None:
@@ -61,8 +62,8 @@ class Endpoint:
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row at the current version, or at the version it asks for while that one still lives."""
-        if self.current is None:
-            raise Unavailable(f"endpoint {self.name} is starting")
+        if self.current is None or self._is_stopping:
+            raise Unavailable(f"endpoint {self.name} is {'stopping' if self._is_stopping else 'starting'}")
         if ticket.version is None or ticket.version == self.current.version:
             self.current.submit(ticket)
         else:
@@ -98,7 +99,8 @@ class Endpoint:
         return config
 
     async def stop(self) -> None:
-        """Give up a deployment under way, answer what waits, then end all workers."""
+        """Take nothing more, give up a deployment under way, answer what waits, then end all workers."""
+        self._is_stopping = True
         if self._deploying is not None:
             self._deploying.cancel()
         async with self._lock:
@@ -178,8 +180,10 @@ class Endpoints:
         return endpoint
 
     async def remove(self, name: str) -> None:
-        await self.get(name).stop()
-        self._endpoints.pop(name, None)
+        """Stop an endpoint; its name is free at once."""
+        endpoint = self.get(name)
+        del self._endpoints[name]
+        await endpoint.stop()
 
     async def stop(self) -> None:
         await asyncio.gather(*(endpoint.stop() for endpoint in self.all()))

@@ -14,9 +14,9 @@ import orjson
 from nbserve import __version__
 from nbserve.errors import HandlerFailed, HttpError, NbserveError, NotFound
 from nbserve.server import open_inference
-from nbserve.server.http_answer import JSON
-from nbserve.server.http_exchange import Exchange
-from nbserve.server.http_head import Head
+from nbserve.server.http.answer import JSON
+from nbserve.server.http.exchange import Exchange
+from nbserve.server.http.head import Head
 from nbserve.server.ticket import Ticket
 
 # Of no use to a handler: they describe the connection or the framing of the body.

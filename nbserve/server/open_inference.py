@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from nbserve.errors import BadRequest, HandlerFailed, NbserveError
-from nbserve.server.http_answer import JSON
-from nbserve.server.http_exchange import Exchange
+from nbserve.server.http.answer import JSON
+from nbserve.server.http.exchange import Exchange
 from nbserve.server.ticket import Ticket
 
 MAX_ROWS = 65_536

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nbserve.bundle.bundle import Bundle
-from nbserve.bundle.capture import capture
-from nbserve.bundle.store import Store
+from nbserve.capture.capture import capture
+from nbserve.capture.store import Store
 
 ANSWER = """
 import json, os, sys, traceback, warnings

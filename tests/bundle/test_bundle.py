@@ -12,7 +12,7 @@ import pytest
 
 from nbserve.bundle.bundle import KEEP_GOLDEN, Bundle
 from nbserve.bundle.markers import without_markers
-from nbserve.bundle.store import Store, default_root
+from nbserve.capture.store import Store, default_root
 from nbserve.errors import BundleError
 
 CELL = "# %%serve test\nclass Served(nbserve.Handler):\n    model = net\n"
@@ -187,7 +187,7 @@ def test_only_comments_above_statements_are_markers() -> None:
 
 def test_what_the_server_reads_imports_no_torch() -> None:
     code = (
-        "import sys, nbserve.bundle.bundle, nbserve.bundle.requirements, nbserve.bundle.store\n"
+        "import sys, nbserve.bundle.bundle, nbserve.capture.requirements, nbserve.capture.store\n"
         "print(sorted({'torch', 'numpy', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

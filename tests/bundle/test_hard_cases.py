@@ -40,6 +40,6 @@ def test_the_bundle_answers_as_the_kernel(
 
 def _without_magics(cell: str) -> str:
     """What IPython would run: here the magics just do nothing."""
-    from nbserve.bundle.cells import runnable
+    from nbserve.capture.cells import runnable
 
     return runnable(cell)

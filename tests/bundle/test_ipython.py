@@ -17,7 +17,7 @@ SHELL = """
 import json, sys
 from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
-from nbserve.bundle.capture import capture
+from nbserve.capture.capture import capture
 from nbserve.errors import CaptureError
 from nbserve.notebook import cell as served_cell
 

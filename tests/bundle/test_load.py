@@ -125,7 +125,7 @@ def test_an_nn_module_is_served_as_it_is(notebook: Any, clean: Clean) -> None:
 
 
 def test_a_module_without_a_name_is_served(notebook: Any, clean: Clean) -> None:
-    from nbserve.bundle.capture import capture
+    from nbserve.capture.capture import capture
 
     net = nn.Linear(2, 1)
     bundle = capture(net, name="plain", namespace={"__name__": "__main__"}, store=notebook.store)
@@ -231,7 +231,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import nbserve
-from nbserve.bundle.capture import capture
+from nbserve.capture.capture import capture
 OFFSET = 3
 class Served(nbserve.Handler):
     def handle(self, requests, context):

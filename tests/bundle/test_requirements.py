@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
-from nbserve.bundle.requirements import distributions_of, requirements
+from nbserve.capture.requirements import distributions_of, requirements
 
 
 def test_pins_are_exact_and_closed() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import nbserve
 from nbserve.bundle.bundle import Bundle
-from nbserve.bundle.capture import capture
+from nbserve.capture.capture import capture
 from nbserve.deployment import Endpoint, Server
 
 Reply = tuple[int, Any]

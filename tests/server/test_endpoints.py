@@ -243,6 +243,17 @@ def test_two_endpoints_live_side_by_side(serve_cell, server):
     serve_cell(DOUBLE, "two")
 
 
+def test_an_endpoint_can_be_stopped_under_load(serve_cell, server, load):
+    endpoint = serve_cell(DOUBLE, "busy")
+    with load(endpoint.url) as clients:
+        clients.wait_for(30)
+        endpoint.stop()
+        clients.wait_for(10)
+    assert set(clients.statuses) <= {200, 404, 503}
+    assert server.endpoints() == []
+    serve_cell(DOUBLE, "busy")
+
+
 def test_the_handlers_own_metrics_are_exported(serve_cell, server, wait_until):
     text = """
 class H(nbserve.Handler):

@@ -21,7 +21,7 @@ import uvloop
 
 from nbserve.config import ServerConfig
 from nbserve.errors import HttpError, NotFound, Overloaded
-from nbserve.server.http import Exchange, HttpServer
+from nbserve.server.http.server import Exchange, HttpServer
 
 pytestmark = pytest.mark.process
 

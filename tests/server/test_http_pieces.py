@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from nbserve.config import ServerConfig
 from nbserve.errors import HttpError
-from nbserve.server.http import Exchange, HttpServer
-from nbserve.server.http_body import ChunkedBody
-from nbserve.server.http_connection import Connection
-from nbserve.server.http_head import Head, HeadParser
+from nbserve.server.http.body import ChunkedBody
+from nbserve.server.http.connection import Connection
+from nbserve.server.http.head import Head, HeadParser
+from nbserve.server.http.server import Exchange, HttpServer
 
 CONFIG = ServerConfig(max_pipelined=2, max_header_bytes=300, max_body_bytes=200)
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from nbserve.errors import NbserveError, NotFound, Overloaded
-from nbserve.server.http_exchange import Exchange
-from nbserve.server.http_head import HeadParser
+from nbserve.server.http.exchange import Exchange
+from nbserve.server.http.head import HeadParser
 from nbserve.server.inference_api import InferenceApi
 from nbserve.server.ticket import Ticket
 

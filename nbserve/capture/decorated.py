@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nbserve.bundle.cells import Cells, Definition, Definition_node
-from nbserve.bundle.samecode import code_inside, same_code
+from nbserve.capture.cells import Cells, Definition, Definition_node
+from nbserve.capture.samecode import code_inside, same_code
 
 _DEPTH = 4
 

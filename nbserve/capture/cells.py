@@ -14,7 +14,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from nbserve.bundle.markers import first_line
-from nbserve.bundle.samecode import code_inside, code_objects, same_code
+from nbserve.capture.samecode import code_inside, code_objects, same_code
 
 Definition_node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _MAGIC = re.compile(r"\s*(?:[\w.,\s]+=\s*)?[%!]|.*\?\s*$")

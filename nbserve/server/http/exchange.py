@@ -6,11 +6,11 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from nbserve.errors import NbserveError
-from nbserve.server.http_answer import JSON, error_body, error_lines
-from nbserve.server.http_head import Head
+from nbserve.server.http.answer import JSON, error_body, error_lines
+from nbserve.server.http.head import Head
 
 if TYPE_CHECKING:
-    from nbserve.server.http_connection import Connection
+    from nbserve.server.http.connection import Connection
 
 Answer = tuple[int, "bytes | memoryview", bytes, bytes]
 

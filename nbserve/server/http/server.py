@@ -9,10 +9,10 @@ from typing import Protocol
 
 from nbserve.config import ServerConfig
 from nbserve.errors import Unavailable
-from nbserve.server.http_answer import AnswerHeads
-from nbserve.server.http_connection import Connection
-from nbserve.server.http_exchange import Exchange
-from nbserve.server.http_head import HeadParser
+from nbserve.server.http.answer import AnswerHeads
+from nbserve.server.http.connection import Connection
+from nbserve.server.http.exchange import Exchange
+from nbserve.server.http.head import HeadParser
 
 __all__ = ["Exchange", "HttpServer", "Routes"]
 

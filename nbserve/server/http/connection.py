@@ -9,13 +9,13 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, cast
 
 from nbserve.errors import HttpError, NbserveError
-from nbserve.server.http_answer import BODYLESS, CLOSE_LINE, CONTINUE
-from nbserve.server.http_body import ChunkedBody, SizedBody, body_of
-from nbserve.server.http_exchange import Exchange
-from nbserve.server.http_head import NO_HEAD, Head, head_too_large
+from nbserve.server.http.answer import BODYLESS, CLOSE_LINE, CONTINUE
+from nbserve.server.http.body import ChunkedBody, SizedBody, body_of
+from nbserve.server.http.exchange import Exchange
+from nbserve.server.http.head import NO_HEAD, Head, head_too_large
 
 if TYPE_CHECKING:
-    from nbserve.server.http import HttpServer
+    from nbserve.server.http.server import HttpServer
 
 logger = logging.getLogger("nbserve.server.http")
 

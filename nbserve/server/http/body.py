@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from nbserve.errors import HttpError
-from nbserve.server.http_head import CHUNKED, Head, body_too_large
+from nbserve.server.http.head import CHUNKED, Head, body_too_large
 
 _SMALL_PIECE = 4096
 _MAX_LINE = 1024

@@ -8,11 +8,11 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nbserve.bundle.blocks import Use
-from nbserve.bundle.cells import Definition
 from nbserve.bundle.checks import digest, shown
-from nbserve.bundle.literals import literal
-from nbserve.bundle.refusals import refusal
+from nbserve.capture.blocks import Use
+from nbserve.capture.cells import Definition
+from nbserve.capture.literals import literal
+from nbserve.capture.refusals import refusal
 
 _PURE = (
     ast.Constant,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
-from nbserve.bundle.blocks import Use
-from nbserve.bundle.refusals import refusal
+from nbserve.capture.blocks import Use
+from nbserve.capture.refusals import refusal
 
 LONGEST_PATH = 1024
 

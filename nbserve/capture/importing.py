@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from nbserve.bundle.cells import Cells
+from nbserve.capture.cells import Cells
 
 _CODE = (
     type,

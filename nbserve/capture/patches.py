@@ -7,9 +7,9 @@ import enum
 import types
 from typing import Any
 
-from nbserve.bundle.cells import Definition
-from nbserve.bundle.literals import literal
-from nbserve.bundle.samecode import code_inside, same_code
+from nbserve.capture.cells import Definition
+from nbserve.capture.literals import literal
+from nbserve.capture.samecode import code_inside, same_code
 
 
 def patched_methods(cls: type, found: Definition) -> dict[str, types.FunctionType]:

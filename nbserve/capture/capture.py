@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 
-from nbserve.bundle import library
-from nbserve.bundle.artifacts import Files, Pickled, npy_chunks
-from nbserve.bundle.blocks import Block, in_order, older_first, out_of_order
 from nbserve.bundle.bundle import Bundle, FileRecord, Manifest, fingerprint
-from nbserve.bundle.cells import Cells
 from nbserve.bundle.checks import observe
-from nbserve.bundle.localfiles import local_files
-from nbserve.bundle.refusals import refusal
-from nbserve.bundle.requirements import ALWAYS, requirements
-from nbserve.bundle.resolver import Resolver
-from nbserve.bundle.store import Store
+from nbserve.capture import library
+from nbserve.capture.artifacts import Files, Pickled, npy_chunks
+from nbserve.capture.blocks import Block, in_order, older_first, out_of_order
+from nbserve.capture.cells import Cells
+from nbserve.capture.localfiles import local_files
+from nbserve.capture.refusals import refusal
+from nbserve.capture.requirements import ALWAYS, requirements
+from nbserve.capture.resolver import Resolver
+from nbserve.capture.store import Store
 from nbserve.errors import CaptureError
 from nbserve.handler import Handler
 

@@ -9,7 +9,7 @@ import threading
 import types
 from typing import Any
 
-from nbserve.bundle.blocks import Use
+from nbserve.capture.blocks import Use
 from nbserve.errors import CaptureError
 
 _IN_INITIALIZE = "Make it in initialize(self, context) instead: that runs in each worker."

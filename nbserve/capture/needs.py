@@ -7,10 +7,10 @@ import types
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from nbserve.bundle.blocks import Block, Use
-from nbserve.bundle.cells import Cells, Definition
-from nbserve.bundle.names import Names
-from nbserve.bundle.refusals import is_builtin
+from nbserve.capture.blocks import Block, Use
+from nbserve.capture.cells import Cells, Definition
+from nbserve.capture.names import Names
+from nbserve.capture.refusals import is_builtin
 from nbserve.errors import CaptureError
 
 _GIVEN = {"__name__", "__doc__", "__builtins__", "__spec__", "__loader__", "__package__", "__class__", "__debug__"}

@@ -7,18 +7,18 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from nbserve.bundle.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
-from nbserve.bundle.blocks import Block, Use
-from nbserve.bundle.cells import Cells, Definition, Definition_node
-from nbserve.bundle.closures import factory, free_values
-from nbserve.bundle.decorated import decorated
-from nbserve.bundle.importing import import_of, is_code, is_importable, is_typing, written_import
-from nbserve.bundle.literals import literal
-from nbserve.bundle.names import names_of
-from nbserve.bundle.needs import resolve_needs
-from nbserve.bundle.patches import patched_methods, patched_values
-from nbserve.bundle.refusals import refusal, undefined, unpicklable
-from nbserve.bundle.stale import origins, refuse_stale
+from nbserve.capture.artifacts import CannotPickle, Files, Pickled, dump, is_of_cells
+from nbserve.capture.blocks import Block, Use
+from nbserve.capture.cells import Cells, Definition, Definition_node
+from nbserve.capture.closures import factory, free_values
+from nbserve.capture.decorated import decorated
+from nbserve.capture.importing import import_of, is_code, is_importable, is_typing, written_import
+from nbserve.capture.literals import literal
+from nbserve.capture.names import names_of
+from nbserve.capture.needs import resolve_needs
+from nbserve.capture.patches import patched_methods, patched_values
+from nbserve.capture.refusals import refusal, undefined, unpicklable
+from nbserve.capture.stale import origins, refuse_stale
 from nbserve.errors import CaptureError
 
 FUTURE_ANNOTATIONS = 0x1000000

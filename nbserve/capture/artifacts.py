@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from nbserve.bundle.importing import is_importable, is_typing
-from nbserve.bundle.tensors import TensorTable, can_be_filed
-from nbserve.bundle.torchpickle import reduce_torch
+from nbserve.capture.importing import is_importable, is_typing
+from nbserve.capture.tensors import TensorTable, can_be_filed
+from nbserve.capture.torchpickle import reduce_torch
 
 LARGE_ARRAY_BYTES = 64 * 1024
 PROTOCOL = 4

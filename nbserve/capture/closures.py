@@ -6,7 +6,7 @@ import ast
 import types
 from collections.abc import Mapping
 
-from nbserve.bundle.cells import Definition
+from nbserve.capture.cells import Definition
 
 
 def free_values(function: types.FunctionType) -> dict[str, object]:
