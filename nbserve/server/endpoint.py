@@ -175,8 +175,8 @@ class Endpoints:
         try:
             await endpoint.deploy(bundle, config, on_progress)
         finally:
-            if endpoint.current is None:
-                self._endpoints.pop(name, None)
+            if endpoint.current is None and self._endpoints.get(name) is endpoint:
+                del self._endpoints[name]
         return endpoint
 
     async def remove(self, name: str) -> None:
