@@ -17,9 +17,17 @@ LEAVE_TIME_S = 10.0
 
 @pytest.fixture(scope="session", autouse=True)
 def runtime_dir() -> Iterator[Path]:
-    """NBSERVE_RUNTIME_DIR of this test run; every process of ours inherits it, and is known by it."""
-    with tempfile.TemporaryDirectory(prefix="nbserve-test-") as folder, pytest.MonkeyPatch.context() as patch:
+    """NBSERVE_RUNTIME_DIR of this test run; every process of ours inherits it, and is known by it.
+
+    Bundles go into a cache of the run's own too: one kept from an earlier run would bring its recorded requests along.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="nbserve-test-") as folder,
+        tempfile.TemporaryDirectory(prefix="nbserve-test-cache-") as cache,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("NBSERVE_RUNTIME_DIR", folder)
+        patch.setenv("NBSERVE_CACHE_DIR", cache)
         yield Path(folder)
         left = _wait_until_gone(set())
         _kill(left)

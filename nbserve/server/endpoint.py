@@ -133,6 +133,7 @@ class Endpoint:
 
     def _switch(self, version: Version) -> None:
         previous, self.current = self.current, version
+        version.is_serving = True
         self.metrics.set_version(version.version)
         if previous is None:
             return

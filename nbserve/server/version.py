@@ -44,6 +44,7 @@ class Version:
         self.config = config
         self.batcher = Batcher(config)
         self.workers: list[Worker] = []
+        self.is_serving = False
         self._supervisor = supervisor
         self._placement = placement
         self._slots = slots
@@ -237,6 +238,8 @@ class Version:
         self._dispatch()
         for ticket, row in zip(batch.tickets, results.rows, strict=True):
             _answer(ticket, row.status, row.head, row.body)
+        if not self.is_serving:
+            return  # Only the probe ran: it is no client's request.
         sent_ns = time.monotonic_ns()
         self._spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns)
         self._metrics.observe_batch(batch.tickets, [row.status for row in results.rows], results.stamps, sent_ns)

@@ -190,6 +190,8 @@ def test_the_old_version_goes_on_when_the_new_one_cannot_start(serve_cell):
 def test_the_old_version_goes_on_when_the_new_one_fails_a_recorded_request(serve_cell):
     endpoint = serve_cell(DOUBLE, "golden")
     assert endpoint.predict([1]) == [1, 1]
+    serve_cell(DOUBLE + "    kept = True\n", "golden")
+    assert endpoint.stats()["requests"] == {"200": 1}, "the server's own check counts as no request"
     with pytest.raises(StartError, match="recorded request"):
         serve_cell(DOUBLE.replace("2 * x", "x['key']"), "golden")
     assert endpoint.predict([1]) == [1, 1]
