@@ -101,6 +101,7 @@ class ServerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._reaper.wait(STOP_S)
         finally:
+            left += self.processes()
             self._reaper.kill()
             self._reaper.wait()
             shutil.rmtree(self.scratch, ignore_errors=True)

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-GRACE_S = 4.0
+GRACE_S, ORPHANS_S = 4.0, 0.5
 
 
 class Stopped(Exception):
@@ -37,7 +37,8 @@ def main() -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
-        _reap_until(time.monotonic() + GRACE_S)
+        _reap_until(time.monotonic() + GRACE_S, child.pid)
+        _reap_until(time.monotonic() + ORPHANS_S)
     while descendants():
         for pid in descendants():
             with contextlib.suppress(ProcessLookupError):
@@ -75,11 +76,14 @@ def _wait(pid: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def _reap_until(deadline_s: float) -> None:
+def _reap_until(deadline_s: float, last: int | None = None) -> None:
+    """Reaps until the deadline, until `last` has ended, or until no child is left."""
     while time.monotonic() < deadline_s:
         try:
             ended, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
+            return
+        if ended and ended == last:
             return
         if not ended:
             time.sleep(0.01)
