@@ -41,6 +41,7 @@ lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb
 
 test: $(VENV)/.installed  ## all tests
+	@command -v curl >/dev/null || { $(call debian,curl); } || true
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
