@@ -87,7 +87,7 @@ KINDS = {
             program="java",
         ),
         Kind("litserve", "LitServe 0.2.19", "/predict", _module("litserve_server"), "litserve"),
-        Kind("bentoml", "BentoML 1.4", "/predict", _bentoml, "bentoml"),
+        Kind("bentoml", "BentoML 1.4", "/predict", _bentoml, "bentoml", can_freeze=False),
         Kind("ray", "Ray Serve 2.60", "/", _module("ray_server"), "ray", can_freeze=False),
         Kind("fastapi", "FastAPI, no batching", "/predict", _module("fastapi_server"), "fastapi"),
     )
