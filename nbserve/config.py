@@ -21,7 +21,8 @@ class EndpointConfig:
 
     `max_batch_delay_ms` counts from the oldest waiting request and is only used by the policy `window`;
     setting it without naming a policy selects `window`. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
-    `threads_per_worker` 0 means cores divided by workers.
+    `threads_per_worker` 0 means cores divided by workers. A worker held at a `breakpoint()` to which no debugger
+    attaches goes on by itself after `hold_timeout_s`.
     """
 
     workers: int = 1
@@ -34,6 +35,7 @@ class EndpointConfig:
     device: str = "auto"
     threads_per_worker: int = 0
     isolate_errors: bool = True
+    hold_timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
         _at_least(self, "workers", 1)
@@ -43,6 +45,7 @@ class EndpointConfig:
         _at_least(self, "response_timeout_s", 0.001)
         _at_least(self, "start_timeout_s", 0.001)
         _at_least(self, "threads_per_worker", 0)
+        _at_least(self, "hold_timeout_s", 0)
         if self.policy not in ("adaptive", "window"):
             raise ConfigError(f"policy is {self.policy!r}; it can be 'adaptive' or 'window'")
         _check_device(self.device)
@@ -60,7 +63,11 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where a server listens and what it takes from a connection. Port 0 means any free port."""
+    """Where a server listens and what it takes from a connection. Port 0 means any free port.
+
+    With `debug` each worker has an agent that debuggers attach to, and `breakpoint()` holds; without it there is no
+    agent, and `breakpoint()` only writes to the log.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -73,10 +80,11 @@ class ServerConfig:
     body_timeout_s: float = 60.0
     keep_alive_timeout_s: float = 75.0
     drain_timeout_s: float = 30.0
+    debug: bool = False
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name != "host":
+            if field.name not in ("host", "debug"):
                 _at_least(self, field.name, 0 if field.name.endswith("port") else 0.001)
 
     def changed(self, settings: Mapping[str, Any]) -> ServerConfig:

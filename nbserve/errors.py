@@ -48,6 +48,13 @@ class Unauthorized(NbserveError):
     kind = "Unauthorized"
 
 
+class Conflict(NbserveError):
+    """Somebody else has what is asked for, such as a worker that is being debugged already."""
+
+    status = 409
+    kind = "Conflict"
+
+
 class Overloaded(NbserveError):
     """The endpoint's queue is full; `retry_after_s` says when another try makes sense."""
 
@@ -76,6 +83,24 @@ class WorkerDied(NbserveError):
     """The worker process ended while it held this request, twice."""
 
     kind = "WorkerDied"
+
+
+class FailedInDebugger(BaseException):
+    """The command `fail` at a debugger's prompt. No Exception, so that a handler's `except Exception` lets it pass."""
+
+    status = 500
+    kind = "FailedInDebugger"
+
+    @property
+    def client_text(self) -> str:
+        return str(self)
+
+
+class DebugError(NbserveError):
+    """A debugging command that cannot be carried out; the text says what can."""
+
+    status = 400
+    kind = "DebugError"
 
 
 class ResponseTimeout(NbserveError):
@@ -141,6 +166,6 @@ def from_object(error: dict[str, Any]) -> NbserveError:
     text = str(error.get("message", "unknown error"))
     if error.get("type") == StartError.kind:
         return StartError(text, str(error.get("traceback", "")))
-    simple = (BadRequest, NotFound, Unauthorized, Unavailable, ConfigError, BundleError)
+    simple = (BadRequest, NotFound, Unauthorized, Unavailable, Conflict, ConfigError, BundleError, DebugError)
     kinds = {kind.kind: kind for kind in simple}
     return kinds.get(str(error.get("type")), NbserveError)(text)

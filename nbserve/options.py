@@ -22,6 +22,7 @@ HELP_TEXTS = {
     "device": "auto, cpu, cuda, cuda:0, ..., or mps",
     "threads_per_worker": "0 means cores divided by workers",
     "isolate_errors": "run the rows of a batch that raised again, each alone",
+    "hold_timeout_s": "a worker held at a breakpoint() that nobody attaches to goes on after this time",
     "host": "address of the inference API",
     "port": "port of the inference API; 0 takes a free one",
     "management_port": "port of the management API on loopback; 0 takes a free one",
@@ -33,6 +34,7 @@ HELP_TEXTS = {
     "body_timeout_s": "time without a byte of the body, then 408",
     "keep_alive_timeout_s": "time an idle connection stays open",
     "drain_timeout_s": "time for the requests in flight when the server stops",
+    "debug": "let debuggers of this user attach to the workers, and breakpoint() hold them",
 }
 _WORDS = {int: "N", float: "X", str: "TEXT"}
 

@@ -41,6 +41,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "cli.py": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
     "__init__.py": ("nbserve.server", "nbserve.worker", *JUPYTER),
     "wire.py": ("torch", "numpy", "tornado", *JUPYTER),
+    "debugwire.py": ("torch", "numpy", "tornado", *JUPYTER),
+    "debugging.py": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
     "errors.py": ("torch", "numpy", "tornado", *JUPYTER),
     "handler.py": ("tornado", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),

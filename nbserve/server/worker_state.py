@@ -9,11 +9,15 @@ from enum import Enum
 
 
 class WorkerState(str, Enum):
-    """Where a worker stands. Only the supervisor moves one from state to state."""
+    """Where a worker stands. Only the supervisor moves one from state to state.
+
+    HELD is a worker at a breakpoint or a debugger's prompt: it gets no batches, and its time-outs stand still.
+    """
 
     STARTING = "STARTING"
     READY = "READY"
     BUSY = "BUSY"
+    HELD = "HELD"
     DRAINING = "DRAINING"
     DEAD = "DEAD"
 
@@ -21,9 +25,10 @@ class WorkerState(str, Enum):
 _S = WorkerState
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     _S.DEAD: frozenset({_S.STARTING}),
-    _S.STARTING: frozenset({_S.READY, _S.DRAINING, _S.DEAD}),
+    _S.STARTING: frozenset({_S.READY, _S.HELD, _S.DRAINING, _S.DEAD}),
     _S.READY: frozenset({_S.BUSY, _S.DRAINING, _S.DEAD}),
-    _S.BUSY: frozenset({_S.READY, _S.DRAINING, _S.DEAD}),
+    _S.BUSY: frozenset({_S.READY, _S.HELD, _S.DRAINING, _S.DEAD}),
+    _S.HELD: frozenset({_S.BUSY, _S.STARTING, _S.READY, _S.DRAINING, _S.DEAD}),
     _S.DRAINING: frozenset({_S.DEAD}),
 }
 

@@ -10,7 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """One worker of one version of an endpoint. A request's id as text is `id_prefix`, a dash, its number in hex."""
+    """One worker of one version of an endpoint. A request's id as text is `id_prefix`, a dash, its number in hex.
+
+    `debug_socket` is where its debugging agent listens (None: it has no agent); `breakpoints` says whether a
+    `breakpoint()` holds from the start, `hold_timeout_s` for how long when no debugger comes.
+    """
 
     bundle: str
     endpoint: str
@@ -22,6 +26,9 @@ class WorkerSpec:
     id_prefix: str = ""
     max_batch_size: int = 1
     cpus: list[int] | None = None
+    debug_socket: str | None = None
+    breakpoints: bool = True
+    hold_timeout_s: float = 120.0
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> WorkerSpec:
