@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import secrets
 import shlex
@@ -18,7 +17,8 @@ import orjson
 
 from nbserve import runfile
 from nbserve.bundle.bundle import Bundle
-from nbserve.errors import NbserveError, NotFound, PredictError, ServerGone, from_object
+from nbserve.errors import NbserveError, NotFound, ServerGone, from_object
+from nbserve.exchange import Answer, decode, encode, predict_error
 from nbserve.runfile import RunFile
 
 START_LIMIT_S = 30.0
@@ -48,7 +48,7 @@ class Server:
         server_id = secrets.token_hex(8)
         directory = runfile.server_dir(server_id)
         directory.mkdir(mode=0o700)
-        command = [sys.executable, "-m", "nbserve", "serve", "--server-id", server_id, "--port", str(port)]
+        command = [sys.executable, "-m", "nbserve", "serve", "--server-id", server_id, "--port", str(port), "--debug"]
         if not detach:
             command += ["--owner-pid", str(owner_pid or os.getpid())]
         if notebook:
@@ -94,11 +94,11 @@ class Server:
 
     def info(self) -> dict[str, Any]:
         """The object of `nbserve ps --json`."""
-        found: dict[str, Any] = self._call("GET", "/server")
+        found: dict[str, Any] = self.call("GET", "/server")
         return found
 
     def endpoints(self) -> list[Endpoint]:
-        return [Endpoint(self, found["name"]) for found in self._call("GET", "/endpoints")]
+        return [Endpoint(self, found["name"]) for found in self.call("GET", "/endpoints")]
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint of that name; raises NotFound."""
@@ -134,7 +134,7 @@ class Server:
         raise ServerGone(f"the server ended while it deployed {name}:\n{self._log_tail()}")
 
     def logs(self, lines: int = 200) -> str:
-        return log_text(self._call("GET", f"/logs?lines={lines}"))
+        return log_text(self.call("GET", f"/logs?lines={lines}"))
 
     def metrics(self) -> str:
         """The server's metrics in Prometheus' text format."""
@@ -143,12 +143,12 @@ class Server:
 
     def detach(self) -> None:
         """Let the server live on when its owner ends."""
-        self._call("POST", "/detach")
+        self.call("POST", "/detach")
 
     def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
         """End the server after the requests in flight; done when the process is gone."""
         try:
-            self._call("POST", "/stop")
+            self.call("POST", "/stop")
         except ServerGone:
             pass  # It is what was asked for.
         deadline = time.monotonic() + limit_s
@@ -165,7 +165,8 @@ class Server:
         except OSError:
             return "(its log is gone)"
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask the management API, JSON both ways; raises the error that it answers with."""
         with self._request(method, path, body) as answer:
             return orjson.loads(answer.read())
 
@@ -174,10 +175,14 @@ class Server:
             for line in answer:
                 yield orjson.loads(line)
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Answer:
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
+        return self.send(method, path, orjson.dumps(body or {}), {"Content-Type": "application/json"})
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Open one exchange with the management API; raises the error that it answers with."""
         run_file = self.ready().run_file
-        headers = {"Authorization": f"Bearer {run_file.token}", "Content-Type": "application/json"}
-        answer = _Answer(run_file.management_url, method, path, orjson.dumps(body or {}), headers)
+        sent = {"Authorization": f"Bearer {run_file.token}", **headers}
+        answer = Answer(run_file.management_url, method, path, body, sent)
         if answer.status >= 400:
             with answer:
                 raise from_object(orjson.loads(answer.read()))
@@ -196,7 +201,7 @@ class Endpoint:
 
     def stats(self) -> dict[str, Any]:
         """Its part of the `nbserve ps --json` object: state, settings, queue, workers, request counts."""
-        found: dict[str, Any] = self.server._call("GET", self._path)
+        found: dict[str, Any] = self.server.call("GET", self._path)
         return found
 
     @property
@@ -227,25 +232,25 @@ class Endpoint:
         `body`: bytes go as they are, str as text, anything else as JSON (arrays and tensors as nested lists).
         The pair is recorded in the bundle: later versions must answer it too. Raises PredictError for an error answer.
         """
-        data, kind = _encode(body)
+        data, kind = encode(body)
         sent = {"Content-Type": content_type or kind, **(headers or {})}
         url = urlsplit(self.url)
-        with _Answer(f"{url.scheme}://{url.netloc}", "POST", url.path, data, sent) as answer:
+        with Answer(f"{url.scheme}://{url.netloc}", "POST", url.path, data, sent) as answer:
             received, answer_type = answer.read(), answer.content_type
         if answer.status >= 400:
-            raise _predict_error(answer.status, received)
+            raise predict_error(answer.status, received)
         Bundle.read(self.bundle).record(data, sent["Content-Type"], answer.status, received, answer_type)
-        return _decode(received, answer_type)
+        return decode(received, answer_type)
 
     def configure(self, **settings: Any) -> dict[str, Any]:
         """Change settings of the running endpoint; gives all of them. Raises ConfigError for a wrong one."""
-        found: dict[str, Any] = self.server._call("PATCH", self._path, settings)
+        found: dict[str, Any] = self.server.call("PATCH", self._path, settings)
         changed: dict[str, Any] = found["settings"]
         return changed
 
     def spans(self, last: int = 500) -> list[dict[str, Any]]:
         """The newest requests with the milliseconds each spent in queue, batch, worker stages and answer."""
-        found: list[dict[str, Any]] = self.server._call("GET", f"{self._path}/spans?last={last}")
+        found: list[dict[str, Any]] = self.server.call("GET", f"{self._path}/spans?last={last}")
         return found
 
     def logs(self, lines: int = 200) -> str:
@@ -254,12 +259,12 @@ class Endpoint:
 
     def log_lines(self, lines: int = 200, after: int = 0) -> list[dict[str, Any]]:
         """The newest log lines as objects; `after` leaves out those up to that number."""
-        found: list[dict[str, Any]] = self.server._call("GET", f"{self._path}/logs?lines={lines}&after={after}")
+        found: list[dict[str, Any]] = self.server.call("GET", f"{self._path}/logs?lines={lines}&after={after}")
         return found
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""
-        self.server._call("DELETE", self._path)
+        self.server.call("DELETE", self._path)
 
     def curl(self) -> str:
         """A command line that asks it for a prediction, with the recorded request when there is a short one."""
@@ -281,64 +286,6 @@ def find_endpoint(name: str) -> Endpoint:
                 return endpoint
             names.append(endpoint.name)
     raise NotFound(f"no running server has an endpoint {name!r}; there are: {', '.join(names) or 'none'}")
-
-
-class _Answer:
-    """One HTTP exchange on a connection of its own."""
-
-    def __init__(self, base_url: str, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(base_url).netloc)
-        try:
-            self._connection.request(method, path, body, dict(headers))
-            self._response = self._connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise ServerGone(f"the server at {base_url} does not answer: {error}") from None
-        self.status = self._response.status
-        self.content_type = self._response.headers.get("Content-Type", "")
-
-    def __enter__(self) -> _Answer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._connection.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._response)
-
-    def read(self) -> bytes:
-        try:
-            return self._response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerGone(f"the server broke off its answer: {error}") from None
-
-
-def _encode(body: Any) -> tuple[bytes, str]:
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body), "application/octet-stream"
-    if isinstance(body, str):
-        return body.encode(), "text/plain; charset=utf-8"
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps(body, default=_as_list, option=options), "application/json"
-
-
-def _as_list(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is neither JSON nor an array")
-
-
-def _decode(body: bytes, content_type: str) -> Any:
-    if content_type.startswith("application/json"):
-        return orjson.loads(body)
-    return body.decode(errors="replace") if content_type.startswith("text/") else body
-
-
-def _predict_error(status: int, body: bytes) -> PredictError:
-    try:
-        return PredictError(status, str(orjson.loads(body)["message"]))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return PredictError(status, body.decode(errors="replace"))
 
 
 def log_text(lines: list[dict[str, Any]]) -> str:
