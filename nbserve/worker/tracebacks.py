@@ -25,6 +25,11 @@ def traceback_of(error: BaseException) -> str:
     return "".join(report.format())[-MAX_CHARACTERS:]
 
 
+def is_ours(filename: str) -> bool:
+    """Whether it is a file of nbserve or of the import system."""
+    return filename.startswith((_OWN_FOLDER, "<frozen "))
+
+
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
@@ -37,10 +42,6 @@ def _cut(report: TracebackException | None, seen: set[int]) -> None:
     if report is None or id(report) in seen:
         return
     seen.add(id(report))
-    report.stack[:] = [frame for frame in report.stack if not _is_ours(frame.filename)]
+    report.stack[:] = [frame for frame in report.stack if not is_ours(frame.filename)]
     for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
         _cut(other, seen)
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OWN_FOLDER, "<frozen "))
