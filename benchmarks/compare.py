@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import limits, verify
 from benchmarks.kinds import Kind
@@ -25,6 +25,7 @@ LIMIT_S = 0.6
 ANSWERS_PER_CONNECTION = 4
 LONGEST_POINT_S = 8
 
+Item = TypeVar("Item")
 Record = Callable[[str, dict[str, Any]], None]
 
 
@@ -69,13 +70,13 @@ class _Row:
         self.standing: dict[str, Contestant] = {}
 
     def run(self) -> None:
-        with ExitStack() as stack, _body_file(self.bodies[0]) as body:
+        with ExitStack() as stack, body_file(self.bodies[0]) as body:
             for kind in self.plan.kinds:
                 if kind.can_freeze:
                     self._start(kind, stack)
             for round_index in range(self.plan.rounds):
                 self._limits(round_index)
-                for kind in _rotated(self.plan.kinds, round_index):
+                for kind in rotated(self.plan.kinds, round_index):
                     self._turn(kind, round_index, body)
 
     def _start(self, kind: Kind, stack: ExitStack) -> Contestant | None:
@@ -144,13 +145,13 @@ def long_enough(seconds: int, connections: int, requests_per_s: float) -> int:
     return max(seconds, min(needed, LONGEST_POINT_S))
 
 
-def _rotated(kinds: Sequence[Kind], by: int) -> list[Kind]:
-    by %= max(1, len(kinds))
-    return [*kinds[by:], *kinds[:by]]
+def rotated(items: Sequence[Item], by: int) -> list[Item]:
+    by %= max(1, len(items))
+    return [*items[by:], *items[:by]]
 
 
 @contextmanager
-def _body_file(body: bytes) -> Iterator[Path]:
+def body_file(body: bytes) -> Iterator[Path]:
     with tempfile.NamedTemporaryFile(prefix="nbb-body-") as file:
         file.write(body)
         file.flush()

@@ -10,6 +10,7 @@ from benchmarks.results import SELF, Cell, Results, Row
 from benchmarks.targets import Verdict, verdicts
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+DEBUG_COST = ("<!-- debug cost: begin -->", "<!-- debug cost: end -->")
 CPU_CONNECTIONS = 32
 
 
@@ -18,12 +19,12 @@ def write(readme: Path, records: Mapping[str, Any], titles: Mapping[str, str]) -
     readme.write_text(between_markers(readme.read_text(), markdown(records, titles)))
 
 
-def between_markers(text: str, tables: str) -> str:
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def between_markers(text: str, tables: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise ValueError(f"the text lacks the markers {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{tables.strip()}\n{END}{after}"
+        raise ValueError(f"the text lacks the markers {markers[0]} and {markers[1]}")
+    return f"{before}{begin}\n{tables.strip()}\n{end}{after}"
 
 
 def markdown(records: Mapping[str, Any], titles: Mapping[str, str]) -> str:

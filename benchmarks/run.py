@@ -127,13 +127,18 @@ class _Run:
     def _about(self) -> dict[str, Any]:
         return {
             "date": f"{datetime.date.today():%Y-%m-%d}",
-            "machine": f"{os.cpu_count()} cores of {_cpu_name()}, Python {platform.python_version()}",
+            "machine": machine(),
             "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
             "rounds": self.plan.rounds,
             "seconds": self.plan.seconds,
             "threads": self.plan.threads,
             "minutes": (time.monotonic() - self.started_s) / 60,
         }
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    return f"{os.cpu_count()} cores of {_cpu_name()}, Python {platform.python_version()}"
 
 
 def _line(kind: str, values: dict[str, Any]) -> str:

@@ -1,0 +1,198 @@
+"""`python -m benchmarks.debug_cost`: what the debugger costs the echo endpoint when off, on, waiting and armed."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.compare import WARM_UP_CONNECTIONS, WARM_UP_S, body_file, rotated
+from benchmarks.kinds import KINDS, Kind
+from benchmarks.load import Load, press
+from benchmarks.peers import require_program
+from benchmarks.report import DEBUG_COST, between_markers, number, table
+from benchmarks.run import machine
+from benchmarks.servers.settings import Settings
+from benchmarks.workloads import JSON, examples
+
+README = Path(__file__).with_name("README.md")
+WORKLOAD, WORKERS, THREADS = "echo", 1, 1
+MANY = 32
+ATTACH_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the endpoint; `attach` are options of an `nbserve attach` that stays for the whole run."""
+
+    title: str
+    options: tuple[str, ...] = ("--debug",)
+    attach: tuple[str, ...] | None = None
+
+
+BASE = Variant("without `--debug`", options=())
+VARIANTS = (
+    BASE,
+    Variant("the same once more (noise)", options=()),
+    Variant("`--debug`, nobody attached"),
+    Variant("`--debug`, a debugger waits for a `breakpoint()`", attach=("--worker", "0")),
+    Variant("armed: `--at handle --if False`", attach=("--at", "handle", "--if", "False", "--repeat")),
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one variant did in one round: one connection, then many, and the CPU time of a request then."""
+
+    alone: Load
+    many: Load
+    cpu_us: float
+
+
+MEASURES: dict[str, Callable[[Turn], float]] = {
+    f"requests/s, {MANY} connections": lambda turn: turn.many.requests_per_s,
+    f"p50 ms, {MANY} connections": lambda turn: turn.many.p50_ms,
+    "p50 ms, 1 connection": lambda turn: turn.alone.p50_ms,
+    "CPU µs/request": lambda turn: turn.cpu_us,
+}
+Turns = dict[Variant, list[Turn]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    require_program("wrk")
+    rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
+    tables = markdown(measure(rounds, seconds), f"--rounds {rounds} --seconds {seconds}", seconds)
+    print(tables)
+    if not options.quick:
+        README.write_text(between_markers(README.read_text(), tables, DEBUG_COST))
+    return 0
+
+
+def measure(rounds: int, seconds: int) -> Turns:
+    """Each variant once a round, in rotating order. Each turn has a server of its own: two that were started alike
+    differ by up to a third for as long as they live, which would pass for a difference between variants."""
+    turns: Turns = {variant: [] for variant in VARIANTS}
+    with body_file(examples(WORKLOAD, 1)[0]) as body:
+        for round_index in range(rounds):
+            for variant in rotated(VARIANTS, round_index):
+                turns[variant].append(_turn(variant, body, seconds))
+                print(f"round {round_index + 1}, {variant.title}: {_line(turns[variant][-1])}", flush=True)
+    return turns
+
+
+def _turn(variant: Variant, body: Path, seconds: int) -> Turn:
+    with ExitStack() as stack:
+        # A runtime folder of its own, so that `nbserve attach` finds this server.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nbb-run-"))
+        kind = _kind(variant, folder)
+        settings = kind.settings(WORKLOAD, WORKERS, THREADS)
+        server = stack.enter_context(kind.launch(settings))
+        kind.wait(server, settings)
+        if variant.attach is not None:
+            stack.enter_context(_debugger(variant.attach, folder))
+        url = f"http://127.0.0.1:{settings.port}{kind.path}"
+        _press(url, body, WARM_UP_CONNECTIONS, WARM_UP_S)
+        alone = _press(url, body, 1, seconds)
+        used_s = server.cpu_s()
+        many = _press(url, body, MANY, seconds)
+        used_s = server.cpu_s() - used_s
+    return Turn(alone, many, used_s * 1e6 / many.requests)
+
+
+def _press(url: str, body: Path, connections: int, seconds: int) -> Load:
+    load = press(url, body, JSON, connections=connections, seconds=seconds)
+    if load.errors or not load.requests:
+        raise RuntimeError(f"{load.errors} of {load.requests} requests failed")
+    return load
+
+
+@contextmanager
+def _debugger(options: Sequence[str], folder: str) -> Iterator[None]:
+    """`nbserve attach`, there before the block runs, and still there at its end."""
+    variables = {**os.environ, "NBSERVE_RUNTIME_DIR": folder}
+    # Its input stays open: the end of it would detach.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nbserve", "attach", "bench", *options],
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        deadline_s = time.monotonic() + ATTACH_LIMIT_S
+        while not _is_attached(variables) and process.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        yield
+        is_there = process.poll() is None and _is_attached(variables)
+    finally:
+        process.kill()
+        said = process.communicate()[0].decode()
+    if not is_there:
+        raise RuntimeError(f"the debugger was not attached all the time: {said[-500:]}")
+
+
+def _is_attached(variables: dict[str, str]) -> bool:
+    command = [sys.executable, "-m", "nbserve", "ps", "--json"]
+    [server] = json.loads(subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE).stdout)
+    return any(worker["debugger"] for endpoint in server["endpoints"] for worker in endpoint["workers"])
+
+
+def _kind(variant: Variant, folder: str) -> Kind:
+    """nbserve as the comparison starts it, with the variant's options."""
+    plain = KINDS["nbserve"]
+
+    def command(python: str, settings: Settings) -> list[str]:
+        return [*plain.command(python, settings), *variant.options]
+
+    return replace(plain, command=command, variables=(*plain.variables, ("NBSERVE_RUNTIME_DIR", folder)))
+
+
+def markdown(turns: Turns, options: str, seconds: int) -> str:
+    """A row for each variant: medians, and against the base the median of the rounds' ratios with their quartiles."""
+    rounds = len(turns[BASE])
+    head = (
+        f"{datetime.date.today():%Y-%m-%d}, {machine()}; `python -m benchmarks.debug_cost {options}`: {rounds} rounds\n"
+        f"of {seconds} s a point, {WORKERS} worker. In brackets the ratio to the first row: the median of the rounds'\n"
+        "ratios, and the quartiles around it."
+    )
+    rows = [[variant.title, *(_cell(turns, variant, of) for of in MEASURES.values())] for variant in turns]
+    return f"{head}\n\n{table(['echo', *MEASURES], rows)}"
+
+
+def _cell(turns: Turns, variant: Variant, of: Callable[[Turn], float]) -> str:
+    median = number(statistics.median(map(of, turns[variant])))
+    if variant is BASE:
+        return median
+    ratios = [of(own) / of(base) for own, base in zip(turns[variant], turns[BASE], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return f"{median} ({middle:.3f}; {low:.3f} to {high:.3f})"
+
+
+def _line(turn: Turn) -> str:
+    return ", ".join(f"{number(of(turn))} {name}" for name, of in MEASURES.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.debug_cost", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=2, help="seconds per point; default: 2")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 s a point; README.md is not touched")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
