@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
 import secrets
 import sys
 import time
@@ -13,12 +15,30 @@ from typing import Any
 
 import nbserve
 from nbserve.config import EndpointConfig, ServerConfig
+from nbserve.debugging import debug, where
+from nbserve.debugging.terminal import TerminalConsole
 from nbserve.deployment import Server, find_endpoint, log_text
 from nbserve.errors import NbserveError, ServerGone, StartError
-from nbserve.options import add_settings, as_option, settings_of
+from nbserve.options import (
+    DEBUG_HELP,
+    add_debug_options,
+    add_settings,
+    as_option,
+    body_of,
+    debug_options_of,
+    settings_of,
+)
 
 FOLLOW_POLL_S = 0.5
 RING_LINES = 5_000
+ATTACH_EXAMPLES = """\
+examples:
+  nbserve attach digits                                take the worker that a breakpoint() holds
+  nbserve attach digits --at preprocess                stop at its next call
+  nbserve attach digits --at 12 --if 'len(xs) > 3'     stop in line 12 of the cell, when this is true there
+  nbserve attach digits --request '[[0, 1]]'           send this and stop in it
+  nbserve attach digits --last-error --commands 'p x; w'
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     logs.set_defaults(run=_logs)
 
+    attach = verbs.add_parser(
+        "attach",
+        help="debug a worker with pdb while the others serve",
+        description=f"Debug a live worker with pdb. {DEBUG_HELP}",
+        epilog=ATTACH_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    attach.add_argument("name", metavar="NAME", help="the endpoint")
+    add_debug_options(attach)
+    attach.set_defaults(run=_attach)
+
     stop = verbs.add_parser("stop", help="stop an endpoint, or whole servers")
     stop.add_argument("name", nargs="?", metavar="NAME", help="the endpoint to stop")
     stop.add_argument("--all", action="store_true", help="stop every server of yours")
@@ -121,6 +152,14 @@ def _print_endpoint(endpoint: dict[str, Any]) -> None:
     for worker in endpoint["workers"]:
         memory = f"{worker['rss_bytes'] / 1e6:.0f} MB"
         print(f"    worker {worker['index']} pid {worker['pid']} {worker['state']} {worker['device']} {memory}")
+        if worker.get("held"):
+            print(f"      {_held(endpoint['name'], worker)}")
+
+
+def _held(name: str, worker: dict[str, Any]) -> str:
+    held = worker["held"]
+    taken = f"debugged by {who}" if (who := worker["debugger"]) else f"nbserve attach {name} --worker {worker['index']}"
+    return f"held in {where(held)}: {taken}"
 
 
 def _predict(values: argparse.Namespace) -> None:
@@ -133,16 +172,7 @@ def _predict(values: argparse.Namespace) -> None:
 
 
 def _body(text: str) -> tuple[bytes, str]:
-    if text == "-":
-        return sys.stdin.buffer.read(), "application/json"
-    if text.startswith("@"):
-        path = Path(text[1:])
-        try:
-            kind = "application/json" if path.suffix == ".json" else "application/octet-stream"
-            return path.read_bytes(), kind
-        except OSError as error:
-            raise NbserveError(f"cannot read {path}: {error.strerror}") from None
-    return text.encode(), "application/json"
+    return (sys.stdin.buffer.read(), "application/json") if text == "-" else body_of(text)
 
 
 def _config(values: argparse.Namespace) -> None:
@@ -167,6 +197,11 @@ def _print_lines(lines: list[dict[str, Any]], last: int) -> int:
         return last
     print(log_text(lines), flush=True)
     return int(lines[-1]["number"])
+
+
+def _attach(values: argparse.Namespace) -> None:
+    who = f"terminal, pid {os.getpid()}"
+    debug(find_endpoint(values.name), dataclasses.replace(debug_options_of(values), who=who), TerminalConsole())
 
 
 def _stop(values: argparse.Namespace) -> int:

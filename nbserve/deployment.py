@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -25,6 +25,8 @@ START_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
 POLL_S = 0.01
 SHORT_BYTES = 200
+# None is a body too.
+_NO_REQUEST: Any = object()
 
 OnProgress = Callable[[str], None]
 
@@ -201,11 +203,12 @@ class Endpoint:
 
     def stats(self) -> dict[str, Any]:
         """Its part of the `nbserve ps --json` object: state, settings, queue, workers, request counts."""
-        found: dict[str, Any] = self.server.call("GET", self._path)
+        found: dict[str, Any] = self.server.call("GET", self.path)
         return found
 
     @property
-    def _path(self) -> str:
+    def path(self) -> str:
+        """Its route in the management API."""
         return f"/endpoints/{quote(self.name)}"
 
     @property
@@ -244,13 +247,13 @@ class Endpoint:
 
     def configure(self, **settings: Any) -> dict[str, Any]:
         """Change settings of the running endpoint; gives all of them. Raises ConfigError for a wrong one."""
-        found: dict[str, Any] = self.server.call("PATCH", self._path, settings)
+        found: dict[str, Any] = self.server.call("PATCH", self.path, settings)
         changed: dict[str, Any] = found["settings"]
         return changed
 
     def spans(self, last: int = 500) -> list[dict[str, Any]]:
         """The newest requests with the milliseconds each spent in queue, batch, worker stages and answer."""
-        found: list[dict[str, Any]] = self.server.call("GET", f"{self._path}/spans?last={last}")
+        found: list[dict[str, Any]] = self.server.call("GET", f"{self.path}/spans?last={last}")
         return found
 
     def logs(self, lines: int = 200) -> str:
@@ -259,12 +262,63 @@ class Endpoint:
 
     def log_lines(self, lines: int = 200, after: int = 0) -> list[dict[str, Any]]:
         """The newest log lines as objects; `after` leaves out those up to that number."""
-        found: list[dict[str, Any]] = self.server.call("GET", f"{self._path}/logs?lines={lines}&after={after}")
+        found: list[dict[str, Any]] = self.server.call("GET", f"{self.path}/logs?lines={lines}&after={after}")
         return found
+
+    def holds(self, limit_s: float | None = None) -> Iterator[list[dict[str, Any]]]:
+        """Which workers are held in a debugger and where: now, and again at each change.
+
+        Ends with the endpoint; raises TimeoutError after `limit_s`.
+        """
+        with self.server.send("GET", f"{self.path}/holds", b"", {}) as answer:
+            for line in answer.lines(limit_s):
+                yield orjson.loads(line)["held"]
+
+    def debug(
+        self,
+        *,
+        at: str | int | None = None,
+        condition: str | None = None,
+        request: Any = _NO_REQUEST,
+        content_type: str | None = None,
+        last_error: bool = False,
+        replay: bool = False,
+        interrupt: bool = False,
+        worker: int | None = None,
+        commands: str | Sequence[str] | None = None,
+        port: int | None = None,
+        repeat: bool = False,
+        wait_s: float | None = None,
+    ) -> str:
+        """Debug a worker with pdb while the others serve; gives what was shown.
+
+        Without arguments it takes the worker that a `breakpoint()` holds, or waits for one. `at` stops at the next call
+        of a method or at a line, `request` sends this body (as `predict` does) and stops in it, `last_error` looks at
+        the newest failure, `replay` runs it again, `interrupt` prompts in what runs now, `port` waits for an editor.
+        `commands` (`"p x; w; c"` or a list) run in place of a person. Leaving lets the request go on.
+        """
+        from nbserve.debugging import DebugOptions, debug, split_commands
+
+        body, kind = (None, None) if request is _NO_REQUEST else encode(request)
+        options = DebugOptions(
+            at=None if at is None else str(at),
+            condition=condition,
+            request=body,
+            content_type=content_type or kind,
+            last_error=last_error,
+            replay=replay,
+            interrupt=interrupt,
+            worker=worker,
+            commands=split_commands(commands) if isinstance(commands, str) else commands,
+            port=port,
+            repeat=repeat,
+            wait_s=wait_s,
+        )
+        return debug(self, options)
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""
-        self.server.call("DELETE", self._path)
+        self.server.call("DELETE", self.path)
 
     def curl(self) -> str:
         """A command line that asks it for a prediction, with the recorded request when there is a short one."""

@@ -7,9 +7,12 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from nbserve.config import EndpointConfig, ServerConfig
+from nbserve.debugging import DebugOptions, split_commands
+from nbserve.errors import NbserveError
 
 HELP_TEXTS = {
     "workers": "processes that run the handler",
@@ -36,6 +39,12 @@ HELP_TEXTS = {
     "drain_timeout_s": "time for the requests in flight when the server stops",
     "debug": "let debuggers of this user attach to the workers, and breakpoint() hold them",
 }
+DEBUG_HELP = """\
+Without options it takes the worker that a breakpoint() holds, or waits
+for one. The other workers go on serving.
+q, Ctrl-D or closing the terminal let the request go on; fail ends it with
+an error."""
+
 _WORDS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -83,3 +92,61 @@ def _read_number(kind: type, text: str) -> Any:
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise argparse.ArgumentTypeError(f"takes {wanted}, not {text!r}") from None
+
+
+def add_debug_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `Endpoint.debug`."""
+    ways = parser.add_argument_group("ways in")
+    ways.add_argument("--at", metavar="PLACE", help="stop at the next call of this method, or at this line of the cell")
+    ways.add_argument("--if", dest="condition", metavar="COND", help="... if this expression is true there")
+    ways.add_argument("--request", metavar="JSON", help="send this request (@FILE: a file's bytes) and stop in it")
+    ways.add_argument("--last-error", action="store_true", help="look at the newest failure, while it goes on serving")
+    ways.add_argument(
+        "--replay", action="store_true", help="run the newest failing request again, in a worker of its own"
+    )
+    ways.add_argument("--interrupt", action="store_true", help="where is it stuck? its stack, then a prompt there")
+    ways.add_argument("--port", type=number(int), metavar="N", help="start debugpy there, for VS Code or JupyterLab")
+    more = parser.add_argument_group("more")
+    more.add_argument(
+        "--worker", type=number(int), metavar="I", help="in this worker (default: the one that fits best)"
+    )
+    more.add_argument("--commands", metavar="TEXT", help="run these, such as 'p x; w; c', then leave; no prompt")
+    more.add_argument("--content-type", metavar="TYPE", help="of the --request (default: JSON, or raw bytes for files)")
+    more.add_argument("--repeat", action="store_true", help="go on with the calls that follow, until you leave")
+    more.add_argument(
+        "--wait",
+        dest="wait_s",
+        type=number(float),
+        metavar="S",
+        help="wait so long for a stop (default: 60 with --commands)",
+    )
+
+
+def debug_options_of(values: argparse.Namespace) -> DebugOptions:
+    """What was asked for; raises DebugError for options that do not go together."""
+    body, kind = (None, None) if values.request is None else body_of(values.request)
+    return DebugOptions(
+        at=values.at,
+        condition=values.condition,
+        request=body,
+        content_type=values.content_type or kind,
+        last_error=values.last_error,
+        replay=values.replay,
+        interrupt=values.interrupt,
+        worker=values.worker,
+        commands=None if values.commands is None else split_commands(values.commands),
+        port=values.port,
+        repeat=values.repeat,
+        wait_s=values.wait_s,
+    )
+
+
+def body_of(text: str) -> tuple[bytes, str]:
+    """A request's body and its content type: the text itself, or the file that `@FILE` names."""
+    if not text.startswith("@"):
+        return text.encode(), "application/json"
+    path = Path(text[1:])
+    try:
+        return path.read_bytes(), "application/json" if path.suffix == ".json" else "application/octet-stream"
+    except OSError as error:
+        raise NbserveError(f"cannot read {path}: {error.strerror}") from None
