@@ -66,7 +66,7 @@ def _is_shown(name: str, start: str) -> bool:
 
 
 def _names(debugger: pdb.Pdb) -> dict[str, Any]:
-    frame = debugger.curframe
+    frame = getattr(debugger, "curframe", None)
     if frame is None:
         return dict(vars(builtins))
     # Not frame.f_locals: before Python 3.13 reading it undoes what `!x = 1` has set.

@@ -166,7 +166,7 @@ def _file_of(wanted: str, handler: Any) -> str:
         raise DebugError(f"no cell or file here is called {wanted!r}; there is {there}")
     own = [file for file in found if is_user_code(file)] or found
     if len(own) > 1:
-        raise DebugError(f"{wanted!r} may be {' or '.join(own[:5])}: write more of it")
+        raise DebugError(f"{wanted!r} may be {' or '.join(map(shown_file, own[:5]))}: write more of it")
     return own[0]
 
 
