@@ -17,6 +17,9 @@ from nbserve.errors import DebugError
 COMPLETION_LIMIT_S = 2.0
 DETACH_LIMIT_S = 1.0
 LAST_WORDS_S = 1.0
+LAUNCH = """\
+{"name": "nbserve", "type": "debugpy", "request": "attach", "justMyCode": false,
+ "connect": {"host": "127.0.0.1", "port": %d}}"""
 
 
 class Session:
@@ -141,7 +144,9 @@ class Session:
         raise DebugError(event["text"])
 
     def _on_listening(self, event: Event) -> None:
-        self._console.note(f"debugpy listens on port {event['port']}")
+        port = event["port"]
+        self._console.note(f"debugpy listens at 127.0.0.1:{port}; the worker is an editor's until you leave (Ctrl-C)")
+        self._console.write(f"for VS Code's launch.json:\n{LAUNCH % port}\n")
 
     def _on_held(self, event: Event) -> None:
         self._is_held = self._has_stopped = True
