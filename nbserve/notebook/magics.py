@@ -16,6 +16,7 @@ from nbserve.notebook import cell, options, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import card
+from nbserve.notebook.watch import Holds, Watches
 from nbserve.options import settings_of
 from nbserve.serving import Order, deploy, home
 
@@ -23,6 +24,10 @@ from nbserve.serving import Order, deploy, home
 @magics_class
 class ServeMagics(Magics):
     """`%%serve` and `%serve` in one shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._watches = Watches()
 
     @cell_magic("serve")
     def serve_cell(self, line: str, body: str) -> None:
@@ -45,15 +50,22 @@ class ServeMagics(Magics):
     @no_var_expand
     @line_magic("serve")
     def serve_line(self, line: str) -> Any:
-        """Look at and work on what is served: %serve status | predict | config | logs | stop; %serve --help."""
+        """Look at and work on what is served: %serve status | predict | debug | config | logs | stop; %serve --help."""
         with told_shortly(self.shell):
-            return verbs.run(verbs.Face(self.shell, home()), line)
+            return verbs.run(verbs.Face(self.shell, home(), self._watches), line)
 
     def _deploy(self, order: Order) -> None:
         began = time.monotonic()
         with ProgressLine(self.shell, order.name) as progress:
             endpoint = deploy(order, home(), progress, progress.keep)
-            progress.finish(card(endpoint.stats(), endpoint.curl(), time.monotonic() - began, progress.notes))
+            took_s = time.monotonic() - began
+
+            def draw(_: Holds = ()) -> None:
+                progress.finish(card(endpoint.stats(), endpoint.curl(), took_s, progress.notes))
+
+            draw()
+            if progress.updates_in_place:
+                self._watches.of(endpoint).draw(draw)
 
 
 def allow_help_alone(lines: list[str]) -> list[str]:

@@ -72,8 +72,8 @@ def cell_parser() -> Parser:
     return parser
 
 
-def verb_parser(verb: str, description: str) -> Parser:
-    return Parser(f"%serve {verb}", description=description)
+def verb_parser(verb: str, description: str, **settings: Any) -> Parser:
+    return Parser(f"%serve {verb}", description=description, **settings)
 
 
 def _endpoint_name(text: str) -> str:

@@ -13,7 +13,7 @@ class ProgressLine:
 
     def __init__(self, shell: InteractiveShell, name: str) -> None:
         self._name = name
-        self._updates_in_place = hasattr(shell, "kernel")
+        self.updates_in_place = hasattr(shell, "kernel")
         self._handle: DisplayHandle | None = None
         self.notes: list[str] = []
 
@@ -38,7 +38,7 @@ class ProgressLine:
     def _show(self, shown: Shown) -> None:
         if self._handle is not None:
             self._handle.update(shown)
-        elif self._updates_in_place:
+        elif self.updates_in_place:
             self._handle = display(shown, display_id=True)
         else:
             display(shown)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbserve.config import EndpointConfig
+from nbserve.notebook import held
 
 # Jupyter's theme variables, with fallbacks that can be read on light and on dark ground.
 _BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,.4))"
@@ -36,11 +38,12 @@ def note(name: str, text: str) -> Shown:
 
 
 def card(endpoint: Mapping[str, Any], curl: str, took_s: float | None = None, notes: Sequence[str] = ()) -> Shown:
-    """An endpoint: URL, a curl line to copy, version, workers, settings that differ from the defaults."""
+    """An endpoint: URL, a curl line to copy, version, workers, held ones, settings that differ from the defaults."""
     rows = [
         ("URL", endpoint["url"] or "none"),
         ("try it", curl),
         ("workers", workers(endpoint["workers"])),
+        *(("held", text) for text in held.sentences(endpoint, time.time())),
         ("settings", settings(endpoint["settings"])),
         *_requests_row(endpoint),
         *(("note", text) for text in notes),
@@ -57,7 +60,10 @@ def table(servers: Sequence[Mapping[str, Any]]) -> Shown:
         )
     heads = ("endpoint", "state", "version", "workers", "queued", "answers", "URL")
     parts = [(_server_line(server), [_row(endpoint) for endpoint in server["endpoints"]]) for server in servers]
-    return Shown("".join(_table_html(line, heads, rows) for line, rows in parts), _tables_text(heads, parts))
+    tables = "".join(_table_html(line, heads, rows) for line, rows in parts)
+    below = [text for server in servers for endpoint in server["endpoints"] for text in _held_lines(endpoint)]
+    notes = "".join(f"<div style='{_FAINT}'>{_safe(text)}</div>" for text in below)
+    return Shown(tables + notes, "\n".join([_tables_text(heads, parts), *below]))
 
 
 def workers(states: Iterable[Mapping[str, Any]]) -> str:
@@ -65,11 +71,19 @@ def workers(states: Iterable[Mapping[str, Any]]) -> str:
     listed = list(states)
     counts: dict[str, int] = {}
     for worker in listed:
-        key = f"{worker['state'].lower()} ({worker['device']})" if worker.get("device") else worker["state"].lower()
+        key = _kind(worker)
         counts[key] = counts.get(key, 0) + 1
     restarts = sum(worker.get("restarts") or 0 for worker in listed)
     text = ", ".join(f"{count} {key}" for key, count in counts.items()) or "none"
     return text + (f", {restarts} restarted" if restarts else "")
+
+
+def _kind(worker: Mapping[str, Any]) -> str:
+    """`ready (cpu)`; a stand-in or a replay worker says what it is."""
+    role = worker.get("role", "worker")
+    told = [worker.get("device") or "", role if role != "worker" else ""]
+    brackets = ", ".join(filter(None, told))
+    return worker["state"].lower() + (f" ({brackets})" if brackets else "")
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -96,6 +110,10 @@ def _took(seconds: float | None) -> str:
 def _server_line(server: Mapping[str, Any]) -> str:
     kind = "detached server" if server.get("detached") else "server"
     return f"{kind}, pid {server['pid']}" + ("" if server["endpoints"] else ": no endpoints yet")
+
+
+def _held_lines(endpoint: Mapping[str, Any]) -> list[str]:
+    return [f"{endpoint['name']}: {text}" for text in held.sentences(endpoint, time.time())]
 
 
 def _row(endpoint: Mapping[str, Any]) -> tuple[str, ...]:

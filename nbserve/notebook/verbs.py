@@ -1,9 +1,9 @@
-"""The verbs of `%serve`: status, predict, config, logs, stop. Runs in the kernel."""
+"""The verbs of `%serve`: status, predict, debug, config, logs, stop. Runs in the kernel."""
 
 from __future__ import annotations
 
+import functools
 import html
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +15,22 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
-from nbserve.notebook import cell, options
+from nbserve.notebook import attend, cell, debug, freetext, options
 from nbserve.notebook.failure import show_below
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card, table
+from nbserve.notebook.watch import Watches
 from nbserve.options import add_settings, as_option, settings_of
 from nbserve.serving import Home
 
 
 @dataclass(frozen=True)
 class Face:
-    """What a verb works with: the user's shell and the server of this kernel."""
+    """What a verb works with: the user's shell, the server of this kernel and the watches of its endpoints."""
 
     shell: InteractiveShell
     home: Home
+    watches: Watches
 
     def tell(self, text: str) -> None:
         ProgressLine(self.shell, "nbserve")(text)
@@ -81,6 +83,7 @@ def all_verbs() -> dict[str, Verb]:
     return {
         "status": Verb(status, _status),
         "predict": Verb(predict, _predict),
+        "debug": Verb(debug.parser(), _debug),
         "config": Verb(config, _config),
         "logs": Verb(logs, _logs),
         "stop": Verb(stop, _stop),
@@ -101,11 +104,16 @@ def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
     if not expression.strip():
         parser.error("it takes a name and what to send, such as: %serve predict digits [[0, 1], [1, 0]]")
     endpoint = face.home.endpoint(name, face.tell)
-    value = _evaluate(face.shell, expression.strip())
+    value = freetext.value(expression.strip(), functools.partial(cell.evaluate, face.shell))
     try:
-        return endpoint.predict(value)
+        return attend.call(face.shell, face.watches, endpoint, lambda: endpoint.predict(value))
     except PredictError as error:
-        raise show_below(face.shell, error, _logged_failure(endpoint, str(error))) from None
+        raise show_below(face.shell, error, _logged_failure(endpoint, error)) from None
+
+
+def _debug(face: Face, parser: options.Parser, rest: str) -> None:
+    name, asked = debug.options_of(face.shell, parser, rest)
+    debug.run(face.shell, face.home.endpoint(name, face.tell), asked)
 
 
 def _config(face: Face, parser: options.Parser, rest: str) -> None:
@@ -134,19 +142,14 @@ def _stop(face: Face, parser: options.Parser, rest: str) -> None:
     face.tell(f"{values.name} is stopped")
 
 
-def _logged_failure(endpoint: Endpoint, text: str) -> str:
-    """What the log says about a failed request, which the answer names by its id only."""
-    request_id = text.rpartition(" under id ")[2]
+def _logged_failure(endpoint: Endpoint, error: PredictError) -> str:
+    """What the log says about a failed request, which the answer names by its id only, and how to look into it."""
+    request_id = str(error).rpartition(" under id ")[2]
     lines = (line["text"] for line in reversed(endpoint.log_lines(100)))
-    return next((line for line in lines if line.startswith(f"request {request_id} ")), "")
-
-
-def _evaluate(shell: InteractiveShell, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass  # Then it is Python; evaluated out here, so that its errors do not mention JSON.
-    return cell.evaluate(shell, text)
+    found: str = next((line for line in lines if line.startswith(f"request {request_id} ")), "")
+    if found and endpoint.server.info().get("debug"):
+        found += f"\n%serve debug {endpoint.name} --last-error looks into it"
+    return found
 
 
 def _settings(name: str, values: dict[str, Any]) -> Shown:
@@ -157,7 +160,9 @@ def _settings(name: str, values: dict[str, Any]) -> Shown:
 
 def _asks_for_help(name: str, rest: str) -> bool:
     words = rest.split()
-    return options.wants_help(words[:1] if name == "predict" else words)
+    # What these send or run may hold a --help of its own.
+    meant = {"predict": words[:1], "debug": words[:2]}
+    return options.wants_help(meant.get(name, words))
 
 
 def _overview(verbs: dict[str, Verb]) -> Shown:

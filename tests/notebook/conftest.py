@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import queue
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,11 @@ from jupyter_client.manager import KernelManager
 
 ANSI = re.compile("\x1b\\[[0-9;]*m")
 CELL_LIMIT_S = 120
+POLL_S = 0.02
+# What a front end sends for Ctrl-D.
+END_OF_INPUT = "\x04"
+
+Reply = str | Callable[[], str | None]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,11 +48,12 @@ def shell(jupyter_dirs: Path) -> Iterator[InteractiveShell]:
 
 @dataclass
 class Outcome:
-    """What one cell did: its displays (as they stand at the end), printed text, value and error."""
+    """What one cell did: its displays (as they stand now), printed text, prompts, value and error."""
 
     status: str = ""
     displays: list[dict[str, Any]] = field(default_factory=list)
     printed: str = ""
+    prompts: list[str] = field(default_factory=list)
     value: str | None = None
     error: str = ""
     error_name: str = ""
@@ -62,19 +70,11 @@ class Outcome:
             self.printed += content["text"]
         elif kind == "display_data":
             self.displays.append(content)
-        elif kind == "update_display_data":
-            self._update(content)
         elif kind == "execute_result":
             self.value = content["data"]["text/plain"]
         elif kind == "error":
             self.error_name = content["ename"]
             self.error = ANSI.sub("", "\n".join(content["traceback"]))
-
-    def _update(self, content: dict[str, Any]) -> None:
-        known = content["transient"]["display_id"]
-        for display in self.displays:
-            if display["transient"].get("display_id") == known:
-                display["data"] = content["data"]
 
 
 class Kernel:
@@ -86,23 +86,85 @@ class Kernel:
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
+        self._outcomes: dict[str, Outcome] = {}
 
     @property
     def pid(self) -> int:
         return int(self.manager.provisioner.process.pid)
 
-    def run(self, code: str, on_output: Callable[[Outcome], None] | None = None) -> Outcome:
-        """Run a cell to its end; `on_output` is called after each output, with what there is so far."""
-        outcome = Outcome()
+    def run(
+        self,
+        code: str,
+        on_output: Callable[[Outcome], None] | None = None,
+        replies: Sequence[Reply] | None = None,
+    ) -> Outcome:
+        """Run a cell to its end; `on_output` is called after each output, with what there is so far.
 
-        def hook(message: dict[str, Any]) -> None:
-            outcome.take(message)
-            if on_output is not None:
-                on_output(outcome)
-
-        reply = self.client.execute_interactive(code, timeout=CELL_LIMIT_S, output_hook=hook, allow_stdin=False)
-        outcome.status = reply["content"]["status"]
+        With `replies` the cell can ask for input: each prompt takes the next one, a text or a function that does
+        something and gives one or None. Prompts past the last get the end of input, as Ctrl-D does.
+        """
+        message_id = self.client.execute(code, allow_stdin=replies is not None)
+        outcome = self._outcomes[message_id] = Outcome()
+        waiting = iter(replies or ())
+        deadline = time.monotonic() + CELL_LIMIT_S
+        while not self._is_idle(message_id, outcome, on_output):
+            assert time.monotonic() < deadline, f"the cell did not end:\n{outcome.text}"
+            if self._asks_for_input(outcome):
+                self._reply(next(waiting, END_OF_INPUT))
+        outcome.status = self._reply_to(message_id)["content"]["status"]
         return outcome
+
+    def follow(self, condition: Callable[[], bool], within_s: float = 10) -> bool:
+        """Take what the kernel shows between cells, until the condition holds."""
+        deadline = time.monotonic() + within_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self._is_idle("", None, None)
+        return True
+
+    def _is_idle(self, message_id: str, outcome: Outcome | None, on_output: Callable[[Outcome], None] | None) -> bool:
+        """Take the outputs that came, for a moment; whether the cell has ended."""
+        try:
+            message = self.client.get_iopub_msg(timeout=POLL_S)
+        except queue.Empty:
+            return False
+        parent = message["parent_header"].get("msg_id", "")
+        if message["msg_type"] == "update_display_data":
+            self._update(message["content"])
+        elif parent in self._outcomes:
+            self._outcomes[parent].take(message)
+        if parent != message_id or outcome is None:
+            return False
+        if on_output is not None:
+            on_output(outcome)
+        return bool(message["msg_type"] == "status" and message["content"]["execution_state"] == "idle")
+
+    def _update(self, content: dict[str, Any]) -> None:
+        known = content["transient"]["display_id"]
+        for outcome in self._outcomes.values():
+            for display in outcome.displays:
+                if display["transient"].get("display_id") == known:
+                    display["data"] = content["data"]
+
+    def _asks_for_input(self, outcome: Outcome) -> bool:
+        try:
+            request = self.client.get_stdin_msg(timeout=0)
+        except queue.Empty:
+            return False
+        outcome.prompts.append(request["content"]["prompt"])
+        return True
+
+    def _reply(self, reply: Reply) -> None:
+        text = reply if isinstance(reply, str) else reply()
+        if text is not None:
+            self.client.input(text)
+
+    def _reply_to(self, message_id: str) -> dict[str, Any]:
+        while True:
+            reply: dict[str, Any] = self.client.get_shell_msg(timeout=CELL_LIMIT_S)
+            if reply["parent_header"].get("msg_id") == message_id:
+                return reply
 
     def ok(self, code: str) -> Outcome:
         outcome = self.run(code)

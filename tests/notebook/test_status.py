@@ -69,3 +69,45 @@ def test_the_table_lists_servers_and_their_endpoints() -> None:
 
 def test_no_server_is_said_so() -> None:
     assert "no server runs" in status.table([]).text
+
+
+HELD = {
+    "worker": 1,
+    "pid": 12,
+    "reason": "breakpoint",
+    "file": "quickstart.ipynb, cell 3",
+    "line": 12,
+    "function": "preprocess",
+    "request_ids": ["ab-1"],
+    "since_s": 100.0,
+    "debugger": None,
+    "goes_on_in_s": 90.0,
+    "socket": "/run/w1.sock",
+}
+
+
+def held(**changes: Any) -> dict[str, Any]:
+    worker = {"index": 1, "pid": 12, "state": "HELD", "device": "cpu", "restarts": 0, "held": {**HELD, **changes}}
+    standin = {"index": 2, "pid": 13, "state": "READY", "device": "cpu", "restarts": 0, "role": "stand-in"}
+    return endpoint(workers=[worker, standin])
+
+
+def test_a_held_worker_is_told_with_its_place_and_how_to_attach() -> None:
+    for shown in (status.card(held(), "curl"), status.table([{"pid": 7, "detached": False, "endpoints": [held()]}])):
+        for text in (
+            "1 held (cpu), 1 ready (cpu, stand-in)",
+            "worker 1 at quickstart.ipynb, cell 3, line 12 in preprocess, request ab-1; %serve debug digits attaches",
+            "else it goes on by itself at ",
+        ):
+            assert text in shown.text
+            assert text in shown.html
+
+
+def test_a_debugged_worker_says_who_has_it() -> None:
+    shown = status.card(held(debugger="a.ipynb, cell 4", goes_on_in_s=None, request_ids=[]), "curl")
+    assert "line 12 in preprocess; debugged by a.ipynb, cell 4" in shown.text
+    assert "attaches" not in shown.text
+
+
+def test_a_card_without_holds_has_no_row_for_them() -> None:
+    assert "held" not in status.card(endpoint(), "curl").text

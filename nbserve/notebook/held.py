@@ -1,0 +1,44 @@
+"""Held workers in words, for cards, tables and notes. Pure; runs in the kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+_REASONS = {"exception": ", about to fail", "interrupt": ", interrupted"}
+
+
+def place(held: Mapping[str, Any]) -> str:
+    """`worker 0 at quickstart.ipynb, cell 3, line 12 in preprocess, request ab-1`"""
+    requests = ", ".join(held["request_ids"])
+    told = f"worker {held['worker']} at {held['file']}, line {held['line']} in {held['function']}"
+    told += _REASONS.get(held["reason"], "")
+    return told + (f", request{'s' * (len(held['request_ids']) > 1)} {requests}" if requests else "")
+
+
+def sentence(name: str, held: Mapping[str, Any], now_s: float) -> str:
+    """The place, and who has the worker or how to attach to it."""
+    if held["debugger"]:
+        return f"{place(held)}; debugged by {held['debugger']}"
+    return f"{place(held)}; %serve debug {name} attaches{_goes_on(held, now_s)}"
+
+
+def sentences(endpoint: Mapping[str, Any], now_s: float) -> list[str]:
+    """One for each worker of an endpoint's status object that is held or has a debugger."""
+    return [
+        sentence(endpoint["name"], worker["held"], now_s) if worker.get("held") else _attached(worker)
+        for worker in endpoint["workers"]
+        if worker.get("held") or worker.get("debugger")
+    ]
+
+
+def _attached(worker: Mapping[str, Any]) -> str:
+    return f"worker {worker['index']} runs; {worker['debugger']} waits for it to stop"
+
+
+def _goes_on(held: Mapping[str, Any], now_s: float) -> str:
+    # A clock time stays true in a card that is not drawn again.
+    if held["goes_on_in_s"] is None:
+        return ""
+    return f", else it goes on by itself at {time.strftime('%H:%M:%S', time.localtime(now_s + held['goes_on_in_s']))}"
