@@ -98,6 +98,11 @@ def encode_message(kind: int, message: dict[str, Any]) -> bytes:
     return _HEADER.pack(kind, 0, 0, 0, len(payload)) + payload
 
 
+def encode_header(kind: int, count: int, length: int) -> bytes:
+    """The header of a frame with `count` rows and a payload of `length` bytes."""
+    return _HEADER.pack(kind, 0, 0, count, length)
+
+
 def decode_header(header: bytes | bytearray | memoryview) -> tuple[int, int, int]:
     """(kind, row count, payload length) of a frame; raises WireError for what is no header."""
     kind, flags, reserved, count, length = _HEADER.unpack_from(header)

@@ -6,8 +6,9 @@ import itertools
 import os
 import select
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbserve import wire
@@ -29,6 +30,8 @@ class Channel:
         self._arena = memoryview(bytearray(ARENA_BYTES))
         self._start = self._end = 0
         self._polls_ahead = False
+        # Debuggers' threads send too.
+        self._turn = threading.Lock()
 
     def receive(self) -> tuple[int, int, memoryview] | None:
         """The next frame as (kind, row count, payload), None when the server hung up.
@@ -50,17 +53,28 @@ class Channel:
         """Wait up to `timeout_s`; whether nothing came in that time."""
         return self._start == self._end and not self._poll.poll(max(0.0, timeout_s) * 1000)
 
+    def put_back(self, frames: Iterable[tuple[int, int, bytes]]) -> None:
+        """Have these frames read again, before what was not read yet."""
+        unread = bytes(self._arena[self._start : self._end])
+        data = b"".join(wire.encode_header(kind, count, len(payload)) + payload for kind, count, payload in frames)
+        # A new arena, as views into the old one may be alive.
+        self._arena = memoryview(bytearray(max(ARENA_BYTES, len(data) + len(unread))))
+        self._start, self._end = 0, len(data) + len(unread)
+        self._arena[: self._end] = data + unread
+
     def send_message(self, message: dict[str, Any]) -> None:
-        self._socket.sendall(wire.encode_message(wire.EVENT, message))
+        with self._turn:
+            self._socket.sendall(wire.encode_message(wire.EVENT, message))
 
     def send(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send a frame: small ones joined, large ones without copying them."""
-        if sum(map(len, buffers)) < JOIN_BYTES:
-            self._socket.sendall(b"".join(buffers))
-            return
-        pending = iter(buffers)
-        while chunk := list(itertools.islice(pending, MAX_BUFFERS)):
-            self._send_all(chunk)
+        with self._turn:
+            if sum(map(len, buffers)) < JOIN_BYTES:
+                self._socket.sendall(b"".join(buffers))
+                return
+            pending = iter(buffers)
+            while chunk := list(itertools.islice(pending, MAX_BUFFERS)):
+                self._send_all(chunk)
 
     def _send_all(self, buffers: list[bytes | memoryview]) -> None:
         sent = self._socket.sendmsg(buffers)

@@ -55,6 +55,10 @@ class RequestViews(Sequence[Request]):
             return [self._parse(row) for row in self._rows[index]]
         return self._parse(self._rows[index])
 
+    def ids(self) -> tuple[int, ...]:
+        """The requests' numbers, as server and worker call them."""
+        return tuple(row.request_id for row in self._rows)
+
     def _parse(self, row: Row) -> Request:
         query, _, rest = row.meta.decode("latin-1").partition("\0")
         content_type, _, headers = rest.partition("\0")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nbserve import wire
-from nbserve.errors import BadRequest, HandlerFailed, NbserveError
+from nbserve.errors import BadRequest, FailedInDebugger, HandlerFailed, NbserveError
 from nbserve.handler import Context
 from nbserve.wire import Result, Row
 from nbserve.worker.context import RequestViews, request_text
@@ -18,6 +18,7 @@ from nbserve.worker.tracebacks import summary_of, traceback_of
 # What a handler may raise without ending its worker; `sys.exit()` in a handler is a failure like another.
 HANDLER_ERRORS = (Exception, SystemExit, KeyboardInterrupt)
 DecodeRow = Callable[[bytes, memoryview], Any]
+OnFailure = Callable[[Sequence[Row], BaseException], None]
 
 
 class Outcome(NamedTuple):
@@ -29,7 +30,10 @@ class Outcome(NamedTuple):
 
 
 class Runner:
-    """Takes batches through a handler. A batch that fails runs again row by row, so that one bad row fails alone."""
+    """Takes batches through a handler. A batch that fails runs again row by row, so that one bad row fails alone.
+
+    A debugger puts a pipeline of its own in the place of `pipeline` while it is attached.
+    """
 
     def __init__(
         self,
@@ -39,21 +43,29 @@ class Runner:
         *,
         id_prefix: str = "",
         isolate_errors: bool = True,
+        handler: Any = None,
     ) -> None:
         self.isolate_errors = isolate_errors
-        self._pipeline = pipeline
+        self.pipeline = pipeline
+        self.handler = handler
+        self.on_failure: OnFailure | None = None
         self._context = context
         self._decode_row = decode_row
         self._id_prefix = id_prefix
 
     def run(self, batch: wire.Batch) -> Outcome:
         watch = Watch(time.monotonic_ns())
-        failures = Failures(self._id_prefix)
+        failures = Failures(self._id_prefix, self.on_failure)
         rows, bodies, refused = self._decode(batch.rows)
         results = self._answer(rows, bodies, watch, failures) if rows else []
         if refused:
             results = list(_merge(len(batch.rows), refused, results))
         return Outcome(watch.stamps(), results, failures.events())
+
+    def request_ids(self) -> tuple[int, ...]:
+        """Which requests the handler has, while it runs."""
+        requests = self._context.requests
+        return requests.ids() if isinstance(requests, RequestViews) else ()
 
     def _decode(self, rows: list[Row]) -> tuple[list[Row], list[Any], dict[int, Result]]:
         """The rows that can be decoded, their bodies, and by position the answers to those that cannot."""
@@ -81,6 +93,8 @@ class Runner:
         except HANDLER_ERRORS as error:
             # Dealt with below: what a row raises when run alone must not have this error as its context.
             failed = error
+        except FailedInDebugger as error:
+            return [failure(error.status, error.kind, error.client_text) for _ in rows]
         else:
             return self._encode(rows, outputs, failures)
         if len(rows) > 1 and self.isolate_errors:
@@ -90,7 +104,7 @@ class Runner:
     def _call(self, rows: list[Row], bodies: list[Any], watch: Watch) -> Sequence[Any]:
         """The one place where a handler runs."""
         self._context.requests = RequestViews(rows, self._id_prefix)
-        return self._pipeline(bodies, self._context, watch)
+        return self.pipeline(bodies, self._context, watch)
 
     def _answer_alone(self, rows: list[Row], batch_error: BaseException, failures: Failures) -> list[Result]:
         results: list[Result] = []
@@ -118,8 +132,9 @@ class Runner:
 class Failures:
     """What went wrong in a batch: answers for clients, and for the log each distinct traceback once."""
 
-    def __init__(self, id_prefix: str) -> None:
+    def __init__(self, id_prefix: str, on_failure: OnFailure | None = None) -> None:
         self._id_prefix = id_prefix
+        self._on_failure = on_failure
         self._by_traceback: dict[str, tuple[str, list[int]]] = {}
 
     def __bool__(self) -> bool:
@@ -135,6 +150,8 @@ class Failures:
         summary = f"{summary_of(error)} ({remark})" if remark else summary_of(error)
         _, ids = self._by_traceback.setdefault(traceback_of(error), (summary, []))
         ids.extend(row.request_id for row in rows)
+        if self._on_failure is not None:
+            self._on_failure(rows, error)
 
     def events(self) -> list[dict[str, Any]]:
         return [

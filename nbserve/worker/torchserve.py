@@ -33,6 +33,7 @@ def runner_of_torchserve(handler: Any, spec: WorkerSpec, metrics: UserMetrics) -
         decode_torchserve_row,
         id_prefix=spec.id_prefix,
         isolate_errors=spec.isolate_errors,
+        handler=handler,
     )
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from nbserve import wire
 from nbserve.bundle.load import load_handler
+from nbserve.errors import FailedInDebugger
 from nbserve.handler import Handler
 from nbserve.worker.channel import Channel
 from nbserve.worker.context import context_of
+from nbserve.worker.debug.debugger import Debugger
 from nbserve.worker.decode import decode_row
 from nbserve.worker.metrics import UserMetrics
 from nbserve.worker.process import set_threads
@@ -35,9 +37,11 @@ class Worker:
         self._spec = spec
         self._metrics = UserMetrics()
         self._metrics_sent_s = 0.0
+        self._debugger = Debugger(self._channel, spec, CALLS)
 
     def run(self) -> int:
         """Live; gives the exit code: STOPPED or CANNOT_START."""
+        self._debugger.start()
         try:
             runner = self._load()
             if runner is None:
@@ -46,18 +50,21 @@ class Worker:
         except (BrokenPipeError, ConnectionResetError):
             # The server is gone, and with it everybody who waits for an answer.
             pass
+        finally:
+            self._debugger.stop()
         return STOPPED
 
     def _load(self) -> Runner | None:
         began = time.monotonic()
         try:
             runner = start_handler(self._spec, self._metrics)
-        except HANDLER_ERRORS as error:
+        except (*HANDLER_ERRORS, FailedInDebugger) as error:
             self._channel.send_message(
                 {"event": "failed", "error": summary_of(error), "traceback": traceback_of(error)}
             )
             return None
         self._channel.send_message({"event": "ready", "pid": os.getpid(), "init_s": time.monotonic() - began})
+        self._debugger.serve(runner)
         return runner
 
     def _serve(self, runner: Runner) -> None:
@@ -74,12 +81,15 @@ class Worker:
         for event in outcome.events:
             self._channel.send_message(event)
         self._channel.send(wire.encode_results(batch.batch_id, outcome.stamps, outcome.results))
+        if self._debugger.is_on:
+            self._debugger.batch_done()
 
     def _obey(self, runner: Runner, message: dict[str, Any]) -> bool:
         """Do what the server says; False when it says stop."""
         if message["op"] == "configure":
             runner.isolate_errors = message["isolate_errors"]
             set_threads(message["threads"])
+        self._debugger.obey(message)
         return bool(message["op"] != "stop")
 
     def _next_frame(self) -> tuple[int, int, memoryview] | None:
@@ -108,5 +118,14 @@ def start_handler(spec: WorkerSpec, metrics: UserMetrics) -> Runner:
     context = handler.context = context_of(spec, metrics)
     handler.initialize(context)
     return Runner(
-        pipeline_of(handler), context, decode_row, id_prefix=spec.id_prefix, isolate_errors=spec.isolate_errors
+        pipeline_of(handler),
+        context,
+        decode_row,
+        id_prefix=spec.id_prefix,
+        isolate_errors=spec.isolate_errors,
+        handler=handler,
     )
+
+
+# The functions around the handler's own code.
+CALLS = (Runner._call.__code__, start_handler.__code__)

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import pytest
 
-from nbserve import wire
+from nbserve import debugwire, wire
 from nbserve.bundle.bundle import Bundle, fingerprint
 from nbserve.handler import Context
 from nbserve.worker.decode import decode_row
@@ -229,6 +229,92 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+class DebugClient:
+    """One connection to a worker's agent."""
+
+    def __init__(self, path: str, who: str = "a test") -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(DEADLINE_S)
+        with debugwire.address(path) as address:
+            self._socket.connect(address)
+        self._reader = debugwire.LineReader()
+        self._events: deque[dict[str, Any]] = deque()
+        self.shown = ""
+        self.notes: list[str] = []
+        self.say("hello", protocol=debugwire.PROTOCOL, who=who)
+        self.hello = self.event("hello")
+
+    def say(self, cmd: str, **values: Any) -> None:
+        self._socket.sendall(debugwire.encode({"cmd": cmd, **values}))
+
+    def next(self) -> dict[str, Any] | None:
+        """The next event, None when the agent hung up."""
+        while not self._events:
+            data = self._socket.recv(65536)
+            if not data:
+                return None
+            self._events.extend(self._reader.feed(data))
+        return self._events.popleft()
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The next event of this name; output and notes before it are collected in `shown` and `notes`."""
+        while (event := self.next()) is not None:
+            if event["event"] == name:
+                return event
+            if event["event"] == "out":
+                self.shown += event["text"]
+            elif event["event"] == "note":
+                self.notes.append(event["text"])
+            else:
+                assert event["event"] in ("resumed", "held", "armed"), event
+        raise AssertionError(f"the agent hung up before {name}; shown: {self.shown}")
+
+    def prompt(self) -> str:
+        """Wait for the prompt; what was shown before it."""
+        self.shown = ""
+        self.last_prompt = self.event("prompt")["text"]
+        return self.shown
+
+    def reply(self, text: str) -> str:
+        """Answer a prompt; what is shown until the next one."""
+        self.say("reply", text=text)
+        return self.prompt()
+
+    def last_reply(self, text: str, event: str = "ended") -> dict[str, Any]:
+        """Answer a prompt after which no other comes, but `event`."""
+        self.shown = ""
+        self.say("reply", text=text)
+        return self.event(event)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class AgentOfTest:
+    """The agent of a test's worker, by its socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._clients: list[DebugClient] = []
+
+    def client(self, who: str = "a test") -> DebugClient:
+        """A debugger that said hello."""
+        self._clients.append(DebugClient(self.path, who))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+
+@pytest.fixture
+def agent_of(tmp_path: Path) -> Iterator[AgentOfTest]:
+    """Where a worker's agent listens when it is started with `debug_socket=agent_of.path`."""
+    agent = AgentOfTest(tmp_path / "agents" / "w0-1.sock")
+    yield agent
+    agent.close()
 
 
 @pytest.fixture(name="wait_until")

@@ -1,0 +1,306 @@
+"""What a worker knows of its debugger: who is attached, where it is held, what goes on. Runs in the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Collection
+from typing import Any
+
+from nbserve.debugwire import Reason
+from nbserve.errors import DebugError
+from nbserve.worker.channel import Channel
+from nbserve.worker.debug.agent import Agent
+from nbserve.worker.debug.guard import Guard
+from nbserve.worker.debug.holds import Acknowledgements, Hold
+from nbserve.worker.debug.hooks import BreakpointHook, log
+from nbserve.worker.debug.last_error import LastError
+from nbserve.worker.debug.session import Session
+from nbserve.worker.debug.stacks import is_ours, shown_file
+from nbserve.worker.runner import Runner
+from nbserve.worker.spec import WorkerSpec
+
+
+class Debugger:
+    """Between the worker's main loop, the agent's threads and the threads that stop. `is_on` asks for `batch_done`."""
+
+    def __init__(self, channel: Channel, spec: WorkerSpec, calls: Collection[types.CodeType]) -> None:
+        """`calls` are the functions around the handler's: a request is running where one of them is on the stack."""
+        self.is_on = False
+        self.breakpoints_on = spec.breakpoints
+        self.hold_timeout_s = spec.hold_timeout_s
+        self.errors = LastError(spec.id_prefix)
+        self.session: Session | None = None
+        self._spec = spec
+        self._channel = channel
+        self._calls = calls
+        self._runner: Runner | None = None
+        # Guards the session and the hold, and tells of their changes.
+        self._changed = threading.Condition()
+        self._hold: Hold | None = None
+        self._acknowledgements = Acknowledgements(channel)
+        self._main = threading.main_thread().ident or 0
+        self._pid = os.getpid()
+        self._interrupting: Session | None = None
+        self._agent: Agent | None = None
+
+    # For the worker's main loop
+
+    def start(self) -> None:
+        """Be there for debuggers from here on, if the server runs with --debug. Called before user code is loaded."""
+        if self._spec.debug_socket is None:
+            BreakpointHook(None).install()
+            return
+        BreakpointHook(self).install()
+        signal.signal(signal.SIGUSR2, self._on_signal)
+        os.register_at_fork(after_in_child=self._forget)
+        self._agent = Agent(self, self._spec.debug_socket)
+        self._agent.start()
+
+    def stop(self) -> None:
+        if self._agent is not None and os.getpid() == self._pid:
+            self._agent.stop()
+
+    def serve(self, runner: Runner) -> None:
+        """The handler is loaded: its batches run from here on."""
+        if self._agent is None:
+            return
+        runner.on_failure = self.errors.keep
+        with self._changed:
+            self._runner = runner
+            session = self.session
+        if session is not None:
+            self._guard(session)
+        if self.is_on:
+            self.batch_done()
+
+    def batch_done(self) -> None:
+        """After a batch was answered: nothing of it is held or traced any more."""
+        sys.settrace(None)
+        self.leave()
+        session = self.session
+        if session is not None and session.has_stopped and not self._is_held():
+            session.has_stopped = session.has_shown_error = False
+            if not session.repeat:
+                self.end(session, "the request has been answered")
+        self._acknowledgements.await_all()
+        self._switch()
+
+    def obey(self, message: dict[str, Any]) -> None:
+        """What the server says about debugging."""
+        if message["op"] == "hold_taken":
+            self._acknowledgements.arrived()
+        elif message["op"] == "breakpoints":
+            self.breakpoints_on = message["on"]
+        elif message["op"] == "configure":
+            self.hold_timeout_s = message.get("hold_timeout_s", self.hold_timeout_s)
+
+    # For the agent's threads
+
+    def state(self) -> dict[str, Any]:
+        with self._changed:
+            hold, session = self._hold, self.session
+        held = hold.told(self._spec.id_prefix) if hold is not None else None
+        who = session.who if session is not None else None
+        return {"worker": self._spec.worker_index, "held": held, "debugger": who}
+
+    def handler(self) -> Any:
+        if self._runner is None:
+            raise DebugError(f"worker {self._spec.worker_index} is still starting: its handler is being initialized")
+        return self._runner.handler
+
+    def begin(self, session: Session) -> None:
+        """Make it the worker's debugger; raises DebugError where there is one."""
+        with self._changed:
+            if self.session is not None:
+                raise DebugError(self.session.described(self._spec.worker_index))
+            self.session = session
+            self.is_on = True
+        self._channel.send_message({"event": "debugger", "who": session.who, "kind": session.kind})
+
+    def take(self, session: Session) -> None:
+        """Give it the prompt: of the hold that there is, else of the next stop."""
+        with self._changed:
+            session.take_control(self)
+            hold = self._hold
+            session.has_stopped = hold is not None
+            if hold is not None:
+                session.link.send("held", **hold.told(self._spec.id_prefix))
+            self._changed.notify_all()
+        self._guard(session)
+
+    def interrupt(self, session: Session) -> None:
+        """Have the main thread stop where it is, if nothing is held already."""
+        if not self._is_held():
+            self._interrupting = session
+            signal.pthread_kill(self._main, signal.SIGUSR2)
+
+    def end(self, session: Session, text: str, event: str = "ended") -> None:
+        """The debugger left or has what it wanted: clear all and go on. Any thread, any number of times."""
+        with self._changed:
+            if self.session is not session:
+                return
+            self.session = None
+            hold = self._hold if session.pdb is not None else None
+        self._unguard()
+        if hold is not None:
+            self._release(hold)
+        if session.pdb is not None:
+            session.pdb.is_over = True
+        session.link.send(event, text=text)
+        session.link.hang_up()
+        self._channel.send_message({"event": "debugger", "who": None, "kind": None})
+        self._cut_off(session)
+
+    def tell_spent(self, why: str) -> None:
+        self._channel.send_message({"event": "spent", "text": why})
+
+    # For the threads that stop
+
+    def why_no_breakpoint(self) -> str | None:
+        """Why a breakpoint() is passed now; None: it is not."""
+        session = self.session
+        if os.getpid() != self._pid:
+            return "this process was forked off the worker"
+        if session is not None and session.pdb is not None:
+            if session.pdb.prompting == threading.get_ident():
+                return "it was reached from the debugger's own prompt"
+            if session.has_stopped:
+                return None
+        return None if self.breakpoints_on else "breakpoints are off in this worker now"
+
+    def breakpoint(self, frame: types.FrameType, header: str) -> None:
+        """Hold at the line of a breakpoint() until a debugger let it go on, or nobody came."""
+        session = self.session
+        if session is not None and session.pdb is not None and session.pdb.is_stepping_in(frame):
+            return
+        outer = sys.gettrace()
+        sys.settrace(None)
+        self.enter(frame, "breakpoint")
+        session = self._await_debugger()
+        if session is not None and session.pdb is not None:
+            session.pdb.stop_at(frame, "breakpoint", header)
+            return
+        log(f"breakpoint() at {shown_file(frame.f_code.co_filename)}:{frame.f_lineno}: nobody attached, going on")
+        self.leave()
+        sys.settrace(outer)
+
+    def enter(self, frame: types.FrameType, reason: Reason) -> None:
+        """This thread is held from here on; waits while another one is."""
+        with self._changed:
+            if self._is_held_here():
+                return
+            self._changed.wait_for(lambda: self._hold is None)
+            hold = self._hold = Hold.at(frame, reason, self._request_ids(frame))
+            self.is_on = True
+            self._acknowledgements.expect()
+            session = self.session if self.session is not None and self.session.pdb is not None else None
+            if session is not None:
+                session.has_stopped = True
+        self._channel.send_message(hold.event(None if session is not None else self.hold_timeout_s))
+        if session is not None:
+            session.link.send("held", **hold.told(self._spec.id_prefix))
+
+    def leave(self) -> None:
+        """This thread goes on, if it was held."""
+        hold = self._hold
+        if hold is None or hold.thread != threading.get_ident():
+            return
+        self._release(hold)
+        session = self.session
+        if session is not None and hold.thread != self._main and not hold.request_ids and not session.repeat:
+            self.end(session, "the thread goes on")
+
+    def detach(self) -> None:
+        if self.session is not None:
+            self.end(self.session, "detached")
+
+    def call_of(self, frame: types.FrameType) -> types.FrameType:
+        """The frame around the handler's, else the thread's first."""
+        found = frame
+        while found.f_code not in self._calls and found.f_back is not None:
+            found = found.f_back
+        return found
+
+    def _await_debugger(self) -> Session | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_prompt() or not self._is_held_here(), self.hold_timeout_s)
+            return self.session if self._has_prompt() else None
+
+    def _has_prompt(self) -> bool:
+        return self.session is not None and self.session.pdb is not None
+
+    def _release(self, hold: Hold) -> None:
+        with self._changed:
+            if self._hold is not hold:
+                return
+            self._hold = None
+            session = self.session
+            self._changed.notify_all()
+        self._channel.send_message({"event": "resumed"})
+        if session is not None and session.pdb is not None:
+            session.link.send("resumed")
+
+    def _is_held(self) -> bool:
+        return self._hold is not None
+
+    def _is_held_here(self) -> bool:
+        return self._hold is not None and self._hold.thread == threading.get_ident()
+
+    def _request_ids(self, frame: types.FrameType) -> tuple[int, ...]:
+        """The requests that the main thread runs now."""
+        if threading.get_ident() != self._main:
+            frame = sys._current_frames()[self._main]
+        if self._runner is None or self.call_of(frame).f_code not in self._calls:
+            return ()
+        return self._runner.request_ids()
+
+    def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
+        """SIGUSR2, in the main thread: stop here, or cut off what a debugger that has left was evaluating."""
+        session, self._interrupting = self._interrupting, None
+        if self._is_cut_off:
+            self._is_cut_off = False
+            raise KeyboardInterrupt
+        if frame is None or session is None or session is not self.session or self._is_held_here():
+            return
+        if self.call_of(frame).f_code not in self._calls:
+            # By another thread: this one may be in the middle of sending, and have the channel locked.
+            text = f"worker {self._spec.worker_index} is idle: no request is running"
+            threading.Thread(target=self.end, args=(session, text, "refused"), daemon=True).start()
+        elif session.pdb is not None and is_ours(frame.f_code.co_filename):
+            session.pdb.stop_soon(frame, "interrupt")
+        elif session.pdb is not None:
+            self.enter(frame, "interrupt")
+            session.pdb.stop_at(frame, "interrupt")
+
+    _is_cut_off = False
+
+    def _cut_off(self, session: Session) -> None:
+        """What is evaluated at the prompt of a debugger that is gone may never end."""
+        pdb = session.pdb
+        if pdb is not None and pdb.is_evaluating and pdb.prompting == self._main != threading.get_ident():
+            self._is_cut_off = True
+            signal.pthread_kill(self._main, signal.SIGUSR2)
+
+    def _guard(self, session: Session) -> None:
+        runner = self._runner
+        if runner is not None and session.pdb is not None and not isinstance(runner.pipeline, Guard):
+            runner.pipeline = Guard(runner.pipeline, session, session.pdb)
+
+    def _unguard(self) -> None:
+        runner = self._runner
+        if runner is not None and isinstance(runner.pipeline, Guard):
+            runner.pipeline = runner.pipeline.pipeline
+
+    def _switch(self) -> None:
+        with self._changed:
+            self.is_on = self.session is not None or self._hold is not None
+
+    def _forget(self) -> None:
+        """In a process that the worker forked: nobody debugs it."""
+        sys.settrace(None)
+        if self._agent is not None:
+            self._agent.forget()

@@ -1,0 +1,51 @@
+"""What one debugger asked for and how far it got. Runs in the worker."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nbserve.worker.debug.link import Console, Link
+from nbserve.worker.debug.targets import Condition, Target
+from nbserve.worker.debug.worker_pdb import Stops, WorkerPdb
+
+Verb = Literal["attach", "stop", "interrupt", "post_mortem", "debugpy"]
+
+
+@dataclass(eq=False)
+class Session:
+    """The worker's one debugger. `target` is where it waits to stop, `token` the header of the request it waits for."""
+
+    link: Link
+    who: str
+    verb: Verb
+    repeat: bool = False
+    token: str | None = None
+    target: Target | None = None
+    condition: Condition | None = None
+    since_s: float = field(default_factory=time.time)
+    pdb: WorkerPdb | None = None
+    # Of the batch that runs now: whether it was stopped in, and whether its error was shown.
+    has_stopped: bool = False
+    has_shown_error: bool = False
+    _notes: set[str] = field(default_factory=set)
+
+    @property
+    def kind(self) -> str:
+        return "debugpy" if self.verb == "debugpy" else "pdb"
+
+    def take_control(self, stops: Stops) -> None:
+        """Make the prompt with which this debugger stops what runs."""
+        if self.verb not in ("post_mortem", "debugpy"):
+            self.pdb = WorkerPdb(Console(self.link), stops)
+
+    def note(self, text: str) -> None:
+        """Tell something beside the output, each text once."""
+        if text not in self._notes:
+            self._notes.add(text)
+            self.link.send("note", text=text)
+
+    def described(self, worker_index: int) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.since_s))
+        return f"worker {worker_index} is being debugged by {self.who} since {since}"
