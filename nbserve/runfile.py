@@ -39,7 +39,7 @@ class RunFile:
 
     @property
     def directory(self) -> Path:
-        """Folder of the server's log; it goes when the server ends."""
+        """Folder of the server's log and its workers' sockets; it goes when the server ends."""
         return server_dir(self.server_id)
 
     def write(self) -> None:
@@ -74,6 +74,14 @@ def runtime_dir() -> Path:
 
 def server_dir(server_id: str) -> Path:
     return runtime_dir() / server_id
+
+
+def make_server_dir(server_id: str) -> Path:
+    """The folder of a server's log and of its workers' sockets, open to this user alone."""
+    directory = server_dir(server_id)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
+    return directory
 
 
 def read(path: Path) -> RunFile | None:

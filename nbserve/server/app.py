@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
 import signal
@@ -30,7 +31,7 @@ from nbserve.server.placement import DeviceSlots, Placement
 from nbserve.server.spans import SpanStore
 from nbserve.server.status import EndpointStatus, ServerStatus, endpoint_status, server_status
 from nbserve.server.supervisor import Supervisor
-from nbserve.server.version import Version
+from nbserve.server.version import Surroundings, Version
 
 OWNER_POLL_S = 1.0
 
@@ -64,6 +65,7 @@ class Server:
         self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
         self.metrics = Metrics(lambda: self._http.open_connections, self.endpoints.all)
         self._run_file: RunFile | None = None
+        self._socket_numbers = itertools.count(1)
 
     async def run(self) -> int:
         """Serve until told to stop, or until the owner ends; gives the exit code."""
@@ -138,17 +140,27 @@ class Server:
         return Endpoint(name, spans, self.metrics.endpoint(name), self._make_version)
 
     def _make_version(self, endpoint: Endpoint, bundle: Bundle, config: EndpointConfig) -> Version:
-        return Version(
-            endpoint.name,
-            bundle,
-            config,
-            self._supervisor,
-            self._placement,
-            self._slots,
-            endpoint.spans,
-            endpoint.metrics,
-            self._launch.server_id[:6],
+        around = Surroundings(
+            name=endpoint.name,
+            id_prefix=self._launch.server_id[:6],
+            supervisor=self._supervisor,
+            placement=self._placement,
+            slots=self._slots,
+            spans=endpoint.spans,
+            metrics=endpoint.metrics,
+            on_change=endpoint.changes.notify,
+            failures=endpoint.failures if self.can_debug else None,
+            debug_socket=self._debug_socket if self.can_debug else None,
         )
+        return Version(bundle, config, around)
+
+    @property
+    def can_debug(self) -> bool:
+        return self._launch.config.debug
+
+    def _debug_socket(self, index: int) -> str:
+        directory = runfile.make_server_dir(self._launch.server_id)
+        return str(directory / f"w{index}-{next(self._socket_numbers)}.sock")
 
     def _write_run_file(self, url: str, management_url: str) -> None:
         self._run_file = RunFile(
@@ -208,6 +220,8 @@ class Server:
         logger.info("stopping: finishing the requests in flight")
         self._http.stop_accepting()
         management.stop()
+        for endpoint in self.endpoints.all():
+            endpoint.end_holds()
         limit_s = self._launch.config.drain_timeout_s
         try:
             await self._http.drain(limit_s)

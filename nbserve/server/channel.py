@@ -58,6 +58,18 @@ class Channel(asyncio.Protocol):
     def send(self, message: dict[str, Any]) -> None:
         self._write([wire.encode_message(wire.CONTROL, message)])
 
+    def take_back(self) -> list[InFlight]:
+        """The batches that were sent ahead of the one the worker is at; they are in flight no more."""
+        ahead = []
+        while len(self.in_flight) > 1:
+            ahead.append(self.in_flight.pop())
+        return ahead[::-1]
+
+    def shift(self, by_ns: int) -> None:
+        """What is in flight counts as begun later."""
+        for batch in self.in_flight:
+            batch.started_ns += by_ns
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()

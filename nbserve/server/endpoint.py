@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
 from nbserve.errors import NotFound, StartError, Unavailable
+from nbserve.server.changes import Changes
+from nbserve.server.failures import Failures
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
+from nbserve.server.own_request import OwnRequest, make_meta
 from nbserve.server.spans import SpanStore
-from nbserve.server.supervisor import Worker
 from nbserve.server.ticket import Ticket
 from nbserve.server.version import Version
+from nbserve.server.worker import Worker
 
 OnProgress = Callable[[str], None]
 VersionFactory = Callable[["Endpoint", Bundle, EndpointConfig], Version]
@@ -24,13 +26,19 @@ NEEDS_NEW_WORKERS = ("device",)
 
 
 class Endpoint:
-    """A name that clients call. It has one current version; earlier ones drain."""
+    """A name that clients call. It has one current version; earlier ones drain.
+
+    `changes` tell when a worker of any version is held, goes on, or gets or loses its debugger.
+    """
 
     def __init__(self, name: str, spans: SpanStore, metrics: EndpointMetrics, make_version: VersionFactory) -> None:
         self.name = name
         self.spans = spans
         self.metrics = metrics
         self.current: Version | None = None
+        self.changes = Changes()
+        self.failures = Failures()
+        self._starting: Version | None = None
         self._make_version = make_version
         self._draining: dict[Version, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
@@ -47,18 +55,28 @@ class Endpoint:
 
     @property
     def workers(self) -> list[Worker]:
-        return self.current.workers if self.current else []
+        """Those of the version that serves, or else of the first one while it starts."""
+        version = self.current or self._starting
+        return version.crew.everyone if version else []
+
+    @property
+    def versions(self) -> list[Version]:
+        """All that have workers: the current one, one that starts, those that drain."""
+        return [version for version in (self.current, self._starting, *self._draining) if version is not None]
 
     @property
     def is_ready(self) -> bool:
-        return self.current is not None and self.current.is_ready
+        """Whether requests will be answered. A held worker is no reason to send them elsewhere: others stand in."""
+        return self.current is not None and (self.current.is_ready or self.current.is_held)
 
     @property
     def state(self) -> str:
-        """STARTING before the first version serves, READY, or DEGRADED when no worker of it can take a request."""
+        """STARTING before a version serves, READY, HELD when a debugger has all workers, DEGRADED when none serves."""
         if self.current is None:
             return "STARTING"
-        return "READY" if self.current.is_ready else "DEGRADED"
+        if self.current.is_ready:
+            return "READY"
+        return "HELD" if self.current.is_held else "DEGRADED"
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row at the current version, or at the version it asks for while that one still lives."""
@@ -86,8 +104,12 @@ class Endpoint:
             return
         version = self._make_version(self, bundle, config)
         on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
-        await version.start(on_progress)
-        await self._probe(version, on_progress)
+        self._starting = version
+        try:
+            await version.start(on_progress)
+            await self._probe(version, on_progress)
+        finally:
+            self._starting = None
         self._switch(version)
 
     async def configure(self, settings: dict[str, Any]) -> EndpointConfig:
@@ -101,6 +123,7 @@ class Endpoint:
     async def stop(self) -> None:
         """Take nothing more, give up a deployment under way, answer what waits, then end all workers."""
         self._is_stopping = True
+        self.end_holds()
         if self._deploying is not None:
             self._deploying.cancel()
         async with self._lock:
@@ -108,8 +131,13 @@ class Endpoint:
             await asyncio.gather(*(v.drain() for v in versions), *self._draining.values())
             self.current = None
 
+    def end_holds(self) -> None:
+        """Let nobody wait for a debugger any more: held workers are ended, and their requests get 503."""
+        for version in self.versions:
+            version.end_holds()
+
     def _is_same(self, bundle: Bundle, config: EndpointConfig) -> bool:
-        if self.current is None or self.current.version != bundle.version or not self.current.is_ready:
+        if self.current is None or self.current.version != bundle.version or not self.is_ready:
             return False
         now = self.current.config
         return all(getattr(now, name) == getattr(config, name) for name in NEEDS_NEW_WORKERS)
@@ -120,20 +148,21 @@ class Endpoint:
         if not golden:
             return
         on_progress("checking that it answers a recorded request")
-        ticket = _ProbeTicket(golden[-1].request_body, golden[-1].content_type)
-        version.submit(ticket)
-        status, body = await ticket.answer
+        request = OwnRequest(make_meta(golden[-1].content_type), golden[-1].request_body)
+        version.submit(request)
+        status, content_type, body = await request.reply
         if status >= 500:
+            workers = version.crew.workers
             await version.stop()
-            said = version.workers[0].last_error or body.decode(errors="replace")
-            stack = next((w.last_traceback for w in version.workers if w.last_traceback), "")
+            said = workers[0].last_error or body.decode(errors="replace")
+            stack = next((w.last_traceback for w in workers if w.last_traceback), "")
             raise StartError(f"the new version fails on a recorded request: {said}", stack)
         if not version.bundle.golden():
-            version.bundle.record(bytes(ticket.body), golden[-1].content_type, status, body, ticket.answer_type)
+            version.bundle.record(bytes(request.body), golden[-1].content_type, status, body, content_type)
 
     def _switch(self, version: Version) -> None:
         previous, self.current = self.current, version
-        version.is_serving = True
+        version.serve()
         self.metrics.set_version(version.version)
         if previous is None:
             return
@@ -160,6 +189,10 @@ class Endpoints:
             known = ", ".join(self._endpoints) or "none yet"
             raise NotFound(f"there is no endpoint {name!r}; there are: {known}") from None
 
+    def is_known(self, endpoint: Endpoint) -> bool:
+        """Whether this endpoint is still there, and no other has taken its name."""
+        return self._endpoints.get(endpoint.name) is endpoint
+
     def names(self) -> list[str]:
         return list(self._endpoints)
 
@@ -178,29 +211,15 @@ class Endpoints:
         finally:
             if endpoint.current is None and self._endpoints.get(name) is endpoint:
                 del self._endpoints[name]
+                endpoint.changes.notify()
         return endpoint
 
     async def remove(self, name: str) -> None:
         """Stop an endpoint; its name is free at once."""
         endpoint = self.get(name)
         del self._endpoints[name]
+        endpoint.changes.notify()
         await endpoint.stop()
 
     async def stop(self) -> None:
         await asyncio.gather(*(endpoint.stop() for endpoint in self.all()))
-
-
-class _ProbeTicket(Ticket):
-    """A request the server sends itself."""
-
-    __slots__ = ("answer", "answer_type")
-    _numbers = itertools.count(1 << 62)
-
-    def __init__(self, body: bytes, content_type: str) -> None:
-        super().__init__(next(self._numbers), b"\0" + content_type.encode("latin-1") + b"\0", body, 0)
-        self.answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-
-    def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
-        if not self.answer.done():
-            self.answer_type = head.partition(b"\0")[0].decode("latin-1") or "application/json"
-            self.answer.set_result((status, bytes(body)))

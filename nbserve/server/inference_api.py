@@ -17,6 +17,7 @@ from nbserve.server import open_inference
 from nbserve.server.http.answer import JSON
 from nbserve.server.http.exchange import Exchange
 from nbserve.server.http.head import Head
+from nbserve.server.own_request import DEBUG_HEADER
 from nbserve.server.ticket import Ticket
 
 # Of no use to a handler: they describe the connection or the framing of the body.
@@ -30,6 +31,8 @@ _NOT_FOR_HANDLERS = frozenset(
         b"keep-alive",
         b"te",
         b"upgrade",
+        # Only the management API sets it: nobody outside may run into the stop that a debugger waits at.
+        DEBUG_HEADER,
     )
 )
 _NOT_FROM_HANDLERS = frozenset((b"content-length", b"connection", b"transfer-encoding", b"content-type", b"date"))

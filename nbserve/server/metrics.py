@@ -104,18 +104,24 @@ class EndpointMetrics:
         """A request was answered without reaching a worker's results."""
         self.statuses[status] += 1
 
-    def observe_batch(self, tickets: Sequence[Ticket], statuses: Sequence[int], stamps: Stamps, sent_ns: int) -> None:
+    def observe_batch(
+        self, tickets: Sequence[Ticket], dispatched_ns: int, statuses: Sequence[int], stamps: Stamps, sent_ns: int
+    ) -> None:
         """A batch was answered; stage times count once per batch, latency and queue time once per request."""
         self.statuses.update(statuses)
         self.batch_size.observe(len(tickets))
         self.latency.observe_all([sent_ns - (ticket.received_ns or ticket.queued_ns) for ticket in tickets])
-        self.queue.observe_all([ticket.dispatched_ns - ticket.queued_ns for ticket in tickets])
-        edges = list(accumulate((tickets[0].dispatched_ns, *stamps, sent_ns), max))
+        self.queue.observe_all([dispatched_ns - ticket.queued_ns for ticket in tickets])
+        edges = list(accumulate((dispatched_ns, *stamps, sent_ns), max))
         for stage, start_ns, end_ns in zip(self.stages.values(), edges, edges[1:], strict=False):
             stage.observe(end_ns - start_ns)
 
-    def observe_user_metrics(self, worker: int, event: dict[str, Any]) -> None:
-        self._user_metrics.observe(self.name, worker, event)
+    def observe_user_metrics(self, worker: int, event: dict[str, Any], pid: int | None = None) -> None:
+        self._user_metrics.observe(self.name, worker, event, pid)
+
+    def forget_worker(self, pid: int) -> None:
+        """This process ended: what its gauges said holds no more."""
+        self._user_metrics.forget(pid)
 
 
 class Metrics:

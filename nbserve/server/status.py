@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypedDict
 
 import psutil
 
 from nbserve.runfile import RunFile
 from nbserve.server.endpoint import Endpoint
-from nbserve.server.supervisor import Worker
+from nbserve.server.holds import HeldObject, Role
+from nbserve.server.worker import Worker
 
 
 class WorkerStatus(TypedDict):
@@ -22,6 +24,9 @@ class WorkerStatus(TypedDict):
     batches: int
     restarts: int
     last_error: str | None
+    role: Role
+    held: HeldObject | None
+    debugger: str | None
 
 
 class EndpointStatus(TypedDict):
@@ -89,6 +94,9 @@ def _worker(worker: Worker) -> WorkerStatus:
         batches=worker.batches,
         restarts=worker.restarts,
         last_error=worker.last_error,
+        role=worker.role,
+        held=worker.held_object(time.time()),
+        debugger=worker.debugger.who if worker.debugger else None,
     )
 
 

@@ -8,89 +8,24 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from nbserve import wire
-from nbserve.config import EndpointConfig
 from nbserve.errors import NbserveError, StartError
-from nbserve.server.channel import Channel, InFlight, channel_pair
+from nbserve.server.channel import InFlight, channel_pair
+from nbserve.server.holds import Debugger, Hold
 from nbserve.server.logbook import OutputPipe, logger
 from nbserve.server.nursery_client import NurseryClient
 from nbserve.server.ticket import Ticket
-from nbserve.server.worker_state import TRANSITIONS, Backoff, WorkerState, describe_exit
+from nbserve.server.worker import Worker
+from nbserve.server.worker_state import TRANSITIONS, WorkerState, describe_exit
 
 TICK_S = 0.1
 STACK_DUMP_S = 0.3
 STOP_GRACE_S = 5.0
 LINGER_S = 2.0
-
-LossCause = Literal["died", "response time-out"]
-
-
-class Owner(Protocol):
-    """The version a worker belongs to: gets its answers and what it leaves unanswered."""
-
-    name: str
-    config: EndpointConfig
-
-    def worker_spec(self, worker: Worker) -> dict[str, Any]: ...
-
-    def on_ready(self, worker: Worker) -> None: ...
-
-    def on_results(self, worker: Worker, batch: InFlight, results: wire.Results) -> None: ...
-
-    def on_event(self, worker: Worker, event: dict[str, Any]) -> None: ...
-
-    def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None: ...
-
-
-class Worker:
-    """One worker of a version; index, counters and back-off outlive the process when it is restarted."""
-
-    def __init__(self, index: int, owner: Owner, supervisor: Supervisor) -> None:
-        self.index = index
-        self.owner = owner
-        self.state = WorkerState.DEAD
-        self.pid: int | None = None
-        self.device = "cpu"
-        self.threads = 0
-        self.restarts = 0
-        self.batches = 0
-        self.last_error: str | None = None
-        self.last_traceback: str | None = None
-        self.is_given_up = False
-        self.start_error: StartError | None = None
-        self.rss_bytes = 0
-        self.ready_at_s: float | None = None
-        self.is_hung = False
-        self.was_killed = False
-        self.is_leaving = False
-        self.backoff = Backoff()
-        self.channel = Channel(self)
-        self.process: psutil.Process | None = None
-        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.ended = asyncio.Event()
-        self.ended.set()
-        self._supervisor = supervisor
-
-    @property
-    def in_flight(self) -> int:
-        return len(self.channel.in_flight)
-
-    def __str__(self) -> str:
-        return f"worker {self.index} (pid {self.pid})"
-
-    def on_results(self, batch: InFlight, results: wire.Results) -> None:
-        self._supervisor.worker_answered(self)
-        self.owner.on_results(self, batch, results)
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        self._supervisor.worker_said(self, event)
-
-    def on_channel_closed(self) -> None:
-        self._supervisor.channel_closed(self)
 
 
 class Supervisor:
@@ -109,14 +44,7 @@ class Supervisor:
         """Start the worker's process; `worker.started` is done when it is ready, or has a StartError."""
         self._move(worker, WorkerState.STARTING)
         self._workers.add(worker)
-        worker.ended.clear()
-        worker.ready_at_s = worker.start_error = None
-        worker.is_hung = worker.was_killed = worker.is_given_up = False
-        worker.channel = Channel(worker)
-        if worker.started.done():
-            worker.started = self._loop.create_future()
-        # A worker whose start nobody awaits must not end in "exception was never retrieved".
-        worker.started.add_done_callback(lambda done: done.exception())
+        worker.begin()
         self._spawn(self._launch(worker))
 
     def send(self, worker: Worker, tickets: list[Ticket], now_ns: int, held_since_ns: int) -> None:
@@ -131,18 +59,23 @@ class Supervisor:
         self._signal(worker, signal.SIGUSR1)
 
     async def stop(self, worker: Worker) -> None:
-        """Let the worker finish what it has, then end it; done when its process is gone."""
+        """Let the worker finish what it has, however long it is held at it, then end it; done when it is gone."""
         worker.is_leaving = True
         if worker.state is not WorkerState.DEAD:
-            was_starting = worker.state is WorkerState.STARTING
-            if worker.state is not WorkerState.DRAINING:
-                self._move(worker, WorkerState.DRAINING)
-            if was_starting:
-                self._kill(worker)
-            worker.channel.send({"op": "stop"})
-            await self._await_end(worker)
+            await self._drain(worker)
         await worker.ended.wait()
         self._workers.discard(worker)
+
+    def end(self, worker: Worker) -> list[InFlight]:
+        """Kill the worker now; gives the batches it had, which are the caller's to answer."""
+        worker.is_leaving = True
+        batches = list(worker.channel.in_flight)
+        worker.channel.in_flight.clear()
+        if worker.state not in (WorkerState.DEAD, WorkerState.DRAINING):
+            self._move(worker, WorkerState.DRAINING)
+        worker.channel.close()
+        self._kill(worker)
+        return batches
 
     async def close(self) -> None:
         """Stop watching; workers that are left end with the nursery."""
@@ -150,6 +83,14 @@ class Supervisor:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _drain(self, worker: Worker) -> None:
+        if worker.state is not WorkerState.DRAINING:
+            self._move(worker, WorkerState.DRAINING)
+        if worker.ready_at_s is None:
+            self._kill(worker)
+        worker.channel.send({"op": "stop"})
+        await self._await_end(worker)
 
     async def _await_end(self, worker: Worker) -> None:
         """Work in flight keeps its response time-out, guarded by `_tick`; then there is little left to wait for."""
@@ -168,6 +109,7 @@ class Supervisor:
             await self._connect(worker, mine, log_read)
             spec = worker.owner.worker_spec(worker)
             worker.device, worker.threads = spec["device"], spec["threads"]
+            worker.breakpoints, worker.debug_socket = spec["breakpoints"], spec["debug_socket"]
             fds = [theirs.fileno(), log_write]
             worker.pid = await self._nursery.start_worker(spec, fds, lambda status: self._exited(worker, status))
         except (NbserveError, asyncio.CancelledError) as error:
@@ -183,6 +125,7 @@ class Supervisor:
             os.close(log_write)
 
     def _watch(self, worker: Worker) -> None:
+        worker.launched_ns = time.monotonic_ns()
         try:
             worker.process = psutil.Process(worker.pid)
         except psutil.NoSuchProcess:
@@ -202,26 +145,71 @@ class Supervisor:
             self._move(worker, WorkerState.READY)
 
     def worker_said(self, worker: Worker, event: dict[str, Any]) -> None:
-        if event["event"] == "ready" and worker.state is WorkerState.STARTING:
-            self._got_ready(worker)
-        elif event["event"] == "failed":
-            worker.start_error = StartError(event["error"], event["traceback"])
-        else:
-            worker.owner.on_event(worker, event)
+        match event["event"]:
+            case "ready" if worker.state is WorkerState.STARTING:
+                self._got_ready(worker)
+            case "failed":
+                worker.start_error = StartError(event["error"], event["traceback"])
+            case "held":
+                self._hold(worker, event)
+            case "resumed":
+                self._resume(worker)
+            case "debugger":
+                worker.debugger = Debugger.of_event(event)
+                worker.owner.on_debugger(worker)
+            case "spent":
+                self._renew(worker, event["text"])
+            case _:
+                worker.owner.on_event(worker, event)
 
     def _got_ready(self, worker: Worker) -> None:
         worker.ready_at_s = time.monotonic()
         self._sample_memory(worker)
+        worker.has_served = True
         worker.backoff.failed_starts = 0
         self._move(worker, WorkerState.READY)
         if not worker.started.done():
             worker.started.set_result(None)
         worker.owner.on_ready(worker)
 
+    def _hold(self, worker: Worker, event: dict[str, Any]) -> None:
+        """It stopped at a breakpoint or a prompt: its time stands still, and others get what it has not begun."""
+        self._resume_clocks(worker)
+        worker.hold = Hold.of_event(event, worker.owner.id_prefix, time.time(), time.monotonic_ns())
+        if worker.state in (WorkerState.STARTING, WorkerState.READY, WorkerState.BUSY):
+            self._move(worker, WorkerState.HELD)
+        ahead = worker.channel.take_back()
+        worker.channel.send({"op": "hold_taken", "dropped": [batch.batch_id for batch in ahead]})
+        worker.owner.on_held(worker, ahead)
+
+    def _resume(self, worker: Worker) -> None:
+        self._resume_clocks(worker)
+        worker.hold = None
+        if worker.state is WorkerState.HELD and worker.ready_at_s is None:
+            self._move(worker, WorkerState.STARTING)
+        elif worker.state is WorkerState.HELD:
+            self._move(worker, WorkerState.BUSY if worker.in_flight else WorkerState.READY)
+        worker.owner.on_resumed(worker)
+
+    def _resume_clocks(self, worker: Worker) -> None:
+        """What the worker is at began later by the time it was held: time-outs and learned times do not see it."""
+        if worker.hold is not None:
+            held_ns = time.monotonic_ns() - worker.hold.since_ns
+            worker.launched_ns += held_ns
+            worker.channel.shift(held_ns)
+
+    def _renew(self, worker: Worker, why: str) -> None:
+        """Replace the process after what it has: no crash, so no wait and no count."""
+        if worker.state in (WorkerState.READY, WorkerState.BUSY, WorkerState.HELD):
+            logger.info("%s is replaced: %s", worker, why, extra=_who(worker))
+            worker.is_spent = True
+            self._spawn(self._drain(worker))
+
     def channel_closed(self, worker: Worker) -> None:
         """The first sign of a death: what it had goes back at once, before the exit status is known."""
         batches = list(worker.channel.in_flight)
         worker.channel.in_flight.clear()
+        worker.hold = worker.debugger = None
         if worker.state not in (WorkerState.DEAD, WorkerState.STARTING):
             self._move(worker, WorkerState.DEAD)
         if batches:
@@ -241,14 +229,21 @@ class Supervisor:
         if worker.state is not WorkerState.DEAD:
             self._move(worker, WorkerState.DEAD)
         was_ready = worker.ready_at_s is not None
-        if not (worker.is_leaving and status == 0):
+        if not ((worker.is_leaving or worker.is_spent) and status == 0):
             self._report(worker, describe_exit(status, worker.rss_bytes, worker.was_killed or worker.is_leaving))
         if not worker.started.done():
             error = worker.start_error or StartError(f"{worker} ended before it was ready: {worker.last_error}")
             worker.started.set_exception(error)
         worker.ended.set()
         worker.process = None
-        if not worker.is_leaving:
+        if worker.debug_socket is not None:
+            Path(worker.debug_socket).unlink(missing_ok=True)
+        worker.owner.on_ended(worker)
+        if worker.is_leaving:
+            return
+        if worker.is_spent:
+            self.start(worker)
+        else:
             self._restart_later(worker, was_ready)
 
     def _report(self, worker: Worker, text: str) -> None:
@@ -269,7 +264,7 @@ class Supervisor:
         if delay_s is None:
             worker.is_given_up = True
             logger.error("worker %d failed to start too often; no more tries", worker.index, extra=_who(worker))
-        elif was_ready or worker.restarts:
+        elif worker.has_served:
             self._loop.call_later(delay_s, self._restart, worker)
 
     def _restart(self, worker: Worker) -> None:
@@ -283,26 +278,47 @@ class Supervisor:
         self._ticks += 1
         now_ns = time.monotonic_ns()
         for worker in self._workers:
-            if worker.in_flight and not worker.is_hung:
-                self._check_response(worker, now_ns)
+            if worker.hold is None and not worker.is_hung:
+                self._check_time(worker, now_ns)
             if self._ticks % 10 == 0:
                 self._sample_memory(worker)
 
-    def _check_response(self, worker: Worker, now_ns: int) -> None:
-        batch = worker.channel.in_flight[0]
-        if now_ns - batch.started_ns > worker.owner.config.response_timeout_s * 1e9:
-            worker.is_hung = True
-            self._spawn(self._replace_hung(worker, batch))
+    def _check_time(self, worker: Worker, now_ns: int) -> None:
+        config = worker.owner.config
+        if worker.in_flight:
+            batch = worker.channel.in_flight[0]
+            if now_ns - batch.started_ns > config.response_timeout_s * 1e9:
+                self._spawn(self._replace_hung(worker, batch))
+        elif worker.state is WorkerState.STARTING and worker.launched_ns:
+            is_slow = now_ns - worker.launched_ns > config.start_timeout_s * 1e9
+            if is_slow:
+                self._spawn(self._end_slow_start(worker))
 
     async def _replace_hung(self, worker: Worker, batch: InFlight) -> None:
-        """Have the worker write its stack to the log, then kill it, unless it answers meanwhile."""
+        """Have the worker write its stack to the log, then kill it, unless it answers or is held meanwhile."""
         logger.error("%s gave no answer in time; its stack:", worker, extra=_who(worker))
-        self.dump_stack(worker)
-        await asyncio.sleep(STACK_DUMP_S)
-        if worker.channel.in_flight and worker.channel.in_flight[0] is batch:
+        await self._show_stack(worker)
+        if worker.hold is None and worker.channel.in_flight and worker.channel.in_flight[0] is batch:
             self._kill(worker)
         else:
             worker.is_hung = False
+
+    async def _end_slow_start(self, worker: Worker) -> None:
+        """The same for a worker that does not get ready."""
+        limit_s = worker.owner.config.start_timeout_s
+        logger.error("%s is still starting after %g s; its stack:", worker, limit_s, extra=_who(worker))
+        await self._show_stack(worker)
+        if worker.state is WorkerState.STARTING:
+            text = f"initialize took longer than {limit_s:g} s (start_timeout_s); the log shows where it was"
+            worker.start_error = StartError(text)
+            self._kill(worker)
+        else:
+            worker.is_hung = False
+
+    async def _show_stack(self, worker: Worker) -> None:
+        worker.is_hung = True
+        self.dump_stack(worker)
+        await asyncio.sleep(STACK_DUMP_S)
 
     def _sample_memory(self, worker: Worker) -> None:
         try:
@@ -339,4 +355,10 @@ def _who(worker: Worker) -> dict[str, Any]:
 
 def _line_logger(worker: Worker) -> Callable[[str], None]:
     who = _who(worker)
-    return lambda line: logger.info("%s", line, extra=who)
+
+    def log(line: str) -> None:
+        logger.info("%s", line, extra=who)
+        for on_line in worker.on_line:
+            on_line(line)
+
+    return log

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import orjson
+
+from nbserve.errors import NbserveError
+from nbserve.server.logbook import logger
+
 
 class Ticket:
     """What a client asked for, on its way through queue, batch and worker; subclasses know how to answer the client.
@@ -15,7 +20,6 @@ class Ticket:
     __slots__ = (
         "attempts",
         "body",
-        "dispatched_ns",
         "meta",
         "queued_ns",
         "received_ns",
@@ -33,9 +37,20 @@ class Ticket:
         self.source = source
         self.received_ns = received_ns
         self.queued_ns = 0
-        self.dispatched_ns = 0
         self.attempts = 0
         self.version: str | None = None
+
+    def answer(self, status: int, head: bytes, body: bytes | memoryview) -> None:
+        """Resolve it; a client that cannot be answered must not cost the others of its batch their answers."""
+        try:
+            self.resolve(status, head, body)
+        except Exception:
+            logger.exception("answering request %x failed", self.request_id)
+
+    def fail(self, error: NbserveError) -> None:
+        """Answer with an error as JSON."""
+        body = orjson.dumps({"code": error.status, "type": error.kind, "message": error.client_text})
+        self.answer(error.status, b"", body)
 
     def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
         """Answer the client; `head` is a content type or empty for JSON, as in a RESULTS frame."""

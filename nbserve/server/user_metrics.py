@@ -32,12 +32,13 @@ class _Sums:
 
 @dataclass
 class _Series:
-    """One metric name; values by (endpoint,) or (endpoint, worker)."""
+    """One metric name; values by (endpoint,) or (endpoint, worker), and for gauges the process that set them."""
 
     kind: str
     help: str
     buckets: tuple[float, ...] = ()
     values: dict[tuple[str, ...], float] = field(default_factory=dict)
+    set_by: dict[tuple[str, ...], int | None] = field(default_factory=dict)
     sums: dict[str, _Sums] = field(default_factory=dict)
 
 
@@ -49,19 +50,25 @@ class UserMetrics:
         self._taken: dict[str, str] = {}
         self._complained: set[str] = set()
 
-    def observe(self, endpoint: str, worker: int, event: dict[str, Any]) -> None:
+    def observe(self, endpoint: str, worker: int, event: dict[str, Any], pid: int | None = None) -> None:
         """Take in one "metrics" event of a worker."""
         for kind in _SUFFIXES:
             for name, report in event.get(f"{kind}s", {}).items():
                 try:
-                    self._add(kind, name, report, endpoint, worker)
+                    self._add(kind, name, report, endpoint, worker, pid)
                 except (_Refused, KeyError, TypeError, ValueError) as error:
                     self._complain(name, endpoint, error)
+
+    def forget(self, pid: int) -> None:
+        """A worker's process ended: its gauges go, unless another process has set them since."""
+        for series in self._series.values():
+            for labels in [labels for labels, setter in series.set_by.items() if setter == pid]:
+                del series.set_by[labels], series.values[labels]
 
     def families(self) -> Iterator[Metric]:
         return (_FAMILIES[series.kind](name, series) for name, series in self._series.items())
 
-    def _add(self, kind: str, name: str, report: dict[str, Any], endpoint: str, worker: int) -> None:
+    def _add(self, kind: str, name: str, report: dict[str, Any], endpoint: str, worker: int, pid: int | None) -> None:
         buckets = tuple(float(bound) for bound in report.get("buckets", ()))
         series = self._find(kind, name, str(report.get("help", "")), buckets)
         if kind == "counter":
@@ -69,6 +76,7 @@ class UserMetrics:
             series.values[endpoint,] = series.values.get((endpoint,), 0.0) + delta
         elif kind == "gauge":
             series.values[endpoint, str(worker)] = float(report["value"])
+            series.set_by[endpoint, str(worker)] = pid
         else:
             _add_counts(series, endpoint, report["counts"], float(report["sum"]))
 

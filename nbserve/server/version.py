@@ -5,52 +5,63 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 from nbserve import wire
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
-from nbserve.errors import NbserveError, ResponseTimeout, StartError, Unavailable, WorkerDied
+from nbserve.errors import NbserveError, ResponseTimeout, Unavailable, WorkerDied
 from nbserve.server.batcher import Batcher
 from nbserve.server.channel import InFlight
+from nbserve.server.crew import Crew
+from nbserve.server.direct import DirectRequests
+from nbserve.server.failures import Failure, Failures
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
+from nbserve.server.own_request import OwnRequest
 from nbserve.server.placement import DeviceSlots, Placement
 from nbserve.server.spans import SpanStore
-from nbserve.server.supervisor import LossCause, Supervisor, Worker
+from nbserve.server.supervisor import Supervisor
 from nbserve.server.ticket import Ticket
+from nbserve.server.worker import LossCause, Worker
 from nbserve.server.worker_state import WorkerState
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the versions of an endpoint share. `debug_socket` makes the path for a worker's agent (None: no debugging);
+    `failures` is where requests that failed are kept, `on_change` hears that a worker is held or debugged.
+    """
+
+    name: str
+    id_prefix: str
+    supervisor: Supervisor
+    placement: Placement
+    slots: DeviceSlots
+    spans: SpanStore
+    metrics: EndpointMetrics
+    on_change: Callable[[], None]
+    failures: Failures | None = None
+    debug_socket: Callable[[int], str] | None = None
 
 
 class Version:
     """Takes tickets, forms batches, gives them to its workers and the answers back to the tickets."""
 
-    def __init__(
-        self,
-        name: str,
-        bundle: Bundle,
-        config: EndpointConfig,
-        supervisor: Supervisor,
-        placement: Placement,
-        slots: DeviceSlots,
-        spans: SpanStore,
-        metrics: EndpointMetrics,
-        id_prefix: str,
-    ) -> None:
-        self.name = name
+    def __init__(self, bundle: Bundle, config: EndpointConfig, around: Surroundings) -> None:
+        self.name = around.name
+        self.id_prefix = around.id_prefix
         self.bundle = bundle
         self.config = config
         self.batcher = Batcher(config)
-        self.workers: list[Worker] = []
+        self.crew = Crew(self, around.supervisor, around.on_change)
+        self.direct = DirectRequests()
         self.is_serving = False
-        self._supervisor = supervisor
-        self._placement = placement
-        self._slots = slots
-        self._spans = spans
-        self._metrics = metrics
-        self._id_prefix = id_prefix
+        self._around = around
+        self._supervisor = around.supervisor
+        self._slots = around.slots
+        self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._is_scheduled = False
@@ -62,11 +73,17 @@ class Version:
 
     @property
     def is_ready(self) -> bool:
-        return any(worker.state in (WorkerState.READY, WorkerState.BUSY) for worker in self.workers)
+        return any(worker.is_serving for worker in self.crew.rotation)
 
-    def _is_given_up(self) -> bool:
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing serves because a debugger has the only workers that could."""
+        return not self.is_ready and any(worker.hold is not None for worker in self.crew.rotation)
+
+    def _given_up(self) -> Worker | None:
         # Asked for each request: nearly always the first worker settles it.
-        return self.workers[0].is_given_up and all(worker.is_given_up for worker in self.workers)
+        workers = self.crew.workers
+        return workers[0] if workers and all(worker.is_given_up for worker in workers) else None
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
         """Start the workers; all of them get ready, or none stays and StartError says why.
@@ -74,95 +91,107 @@ class Version:
         Raises ConfigError for a device that this machine does not have.
         """
         for index in range(self.config.workers):
-            self._placement.device(self.config, index)
-        self.workers = [Worker(index, self, self._supervisor) for index in range(self.config.workers)]
+            self._around.placement.device(self.config, index)
         try:
-            await self._start_workers(self.workers, on_progress)
+            await self.crew.start(self.config.workers, on_progress)
         except BaseException:
             await self.stop()
             raise
 
-    async def _start_workers(self, workers: Sequence[Worker], on_progress: Callable[[str], None]) -> None:
-        for worker in workers:
-            self._supervisor.start(worker)
-        starts = asyncio.as_completed([asyncio.shield(w.started) for w in workers], timeout=self.config.start_timeout_s)
-        for ready, started in enumerate(starts, 1):
-            try:
-                await started
-            except (TimeoutError, asyncio.TimeoutError):
-                raise self._start_timeout(workers) from None
-            on_progress(f"{ready} of {len(workers)} workers ready")
-
-    def _start_timeout(self, workers: Sequence[Worker]) -> StartError:
-        for worker in workers:
-            if worker.state is WorkerState.STARTING:
-                self._supervisor.dump_stack(worker)
-        limit_s = self.config.start_timeout_s
-        return StartError(f"initialize took longer than {limit_s:g} s (start_timeout_s); the log shows where it was")
+    def serve(self) -> None:
+        """From here on clients' requests come."""
+        self.is_serving = self.crew.is_live = True
+        self.crew.review()
 
     async def stop(self) -> None:
         """End all workers after what they have in flight."""
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.gather(*(self._supervisor.stop(worker) for worker in self.workers))
-        self.refuse_waiting(Unavailable(f"version {self.version} of {self.name} was stopped"))
+        await self.crew.stop()
+        error = Unavailable(f"version {self.version} of {self.name} was stopped")
+        self.refuse_waiting(error)
+        self.direct.refuse(error)
 
     async def drain(self) -> None:
-        """Answer everything that waits or runs, then stop."""
-        while self.batcher.waiting or any(worker.in_flight for worker in self.workers):
-            if self._is_given_up():
+        """Answer everything that waits or runs, what is held included, then stop; breakpoints do not hold any more."""
+        self.crew.is_live = False
+        self.crew.review()
+        while self.batcher.waiting or any(worker.in_flight for worker in self.crew.everyone):
+            if self._given_up():
                 break
             self._became_empty.clear()
             await self._became_empty.wait()
         await self.stop()
 
+    def end_holds(self) -> None:
+        """The endpoint is stopping: who is held, now or from now on, is ended, and the requests get 503."""
+        self._is_ending = True
+        self.crew.is_live = False
+        for worker in self.crew.everyone:
+            if worker.hold is not None:
+                self._end_held(worker)
+
+    def _end_held(self, worker: Worker) -> None:
+        error = Unavailable(f"{self.name} was stopped while a debugger held this request")
+        batches = self._supervisor.end(worker)
+        self._free_slot(worker)
+        for ticket in (ticket for batch in batches for ticket in batch.tickets):
+            self._refuse(ticket, error)
+        if not self.is_ready:
+            self.refuse_waiting(error)
+        self._schedule()
+
     async def configure(self, config: EndpointConfig) -> None:
         """Take over settings that need no new version, workers among them; done when new workers are ready."""
         self.config = config
         self.batcher.configure(config)
-        leaving = self.workers[config.workers :]
-        self.workers = self.workers[: config.workers]
-        added = [Worker(index, self, self._supervisor) for index in range(len(self.workers), config.workers)]
-        self.workers += added
-        stopping = [asyncio.ensure_future(self._supervisor.stop(worker)) for worker in leaving]
-        for worker in self.workers:
-            worker.channel.send({"op": "configure", **self._live_spec(worker.index)})
+        for worker in self.crew.everyone:
+            worker.channel.send({"op": "configure", **self._live_spec()})
         try:
-            await self._start_workers(added, lambda _: None)
-        except StartError:
-            self.workers = [worker for worker in self.workers if worker not in added]
-            await asyncio.gather(*(self._supervisor.stop(worker) for worker in added))
-            raise
+            await self.crew.configure(config)
         finally:
-            await asyncio.gather(*stopping)
             self._schedule()
 
     def worker_spec(self, worker: Worker) -> dict[str, Any]:
         """What the nursery and the new worker need to know."""
+        placement, make_socket = self._around.placement, self._around.debug_socket
         return {
             "bundle": str(self.bundle.path),
             "endpoint": self.name,
             "version": self.version,
             "worker_index": worker.index,
-            "device": self._placement.device(self.config, worker.index),
-            "cpus": self._placement.cpus(self.config, worker.index),
-            "id_prefix": self._id_prefix,
-            **self._live_spec(worker.index),
+            "device": placement.device(self.config, worker.index),
+            "cpus": placement.cpus(self.config, worker.index),
+            "id_prefix": self.id_prefix,
+            "debug_socket": make_socket(worker.index) if make_socket else None,
+            "breakpoints": self.crew.may_hold(worker),
+            **self._live_spec(),
         }
 
-    def _live_spec(self, index: int) -> dict[str, Any]:
+    def _live_spec(self) -> dict[str, Any]:
         return {
-            "threads": self._placement.threads(self.config),
+            "threads": self._around.placement.threads(self.config),
             "isolate_errors": self.config.isolate_errors,
             "max_batch_size": self.config.max_batch_size,
+            "hold_timeout_s": self.config.hold_timeout_s,
         }
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row; raises Overloaded when the queue is full and Unavailable when no worker will ever take it."""
-        if self._is_given_up():
-            raise Unavailable(f"no worker of {self.name} can be started: {self.workers[0].last_error}")
+        if (worker := self._given_up()) is not None:
+            raise Unavailable(f"no worker of {self.name} can be started: {worker.last_error}")
+        if self._is_ending and not self.is_ready:
+            raise Unavailable(f"{self.name} is stopping")
         self.batcher.add(ticket, time.monotonic_ns())
         self._schedule()
+
+    def submit_to(self, worker: Worker, request: OwnRequest) -> None:
+        """Give a request to one worker, alone, as soon as it is free."""
+        self.direct.add(worker, request)
+        self._schedule()
+
+    def dump_stack(self, worker: Worker) -> None:
+        self._supervisor.dump_stack(worker)
 
     def requeue(self, tickets: Sequence[Ticket]) -> None:
         """Take over rows that wait at another version."""
@@ -174,7 +203,7 @@ class Version:
 
     def refuse_waiting(self, error: NbserveError) -> None:
         for ticket in self.batcher.take_all():
-            _fail(ticket, error)
+            ticket.fail(error)
 
     def _schedule(self) -> None:
         """Decide once for all rows that arrive in this turn of the event loop."""
@@ -188,6 +217,8 @@ class Version:
             self._timer.cancel()
             self._timer = None
         now_ns = time.monotonic_ns()
+        if self.direct:
+            self._dispatch_direct(now_ns)
         while self.batcher.waiting and (worker := self._free_worker()) is not None:
             idle = self._idle_workers()
             due_in_ns = self.batcher.due_in_ns(now_ns, idle) if idle else 0
@@ -200,91 +231,171 @@ class Version:
         if not self.batcher.waiting:
             self._became_empty.set()
 
+    def _dispatch_direct(self, now_ns: int) -> None:
+        for worker in self.direct.workers():
+            if worker.state is not WorkerState.READY or not self._slots.has_room(worker.device, self._schedule):
+                continue
+            if (request := self.direct.take(worker)) is not None:
+                self._take_slot(worker)
+                self._supervisor.send(worker, [request], now_ns, 0)
+
     def _send(self, worker: Worker, now_ns: int, idle: int) -> None:
         tickets = self.batcher.take(now_ns, idle_workers=idle)
         if not tickets:
             return
-        if not worker.in_flight:
-            self._slots.acquire(worker.device)
+        self._take_slot(worker)
         self._supervisor.send(worker, tickets, now_ns, self.batcher.held_since_ns)
+
+    def _take_slot(self, worker: Worker) -> None:
+        if not worker.has_slot:
+            worker.has_slot = True
+            self._slots.acquire(worker.device)
+
+    def _free_slot(self, worker: Worker) -> None:
+        if worker.has_slot:
+            worker.has_slot = False
+            self._slots.release(worker.device)
 
     def _free_worker(self) -> Worker | None:
         """An idle worker whose device has room; else, for a full batch only, one that is at its last."""
-        for worker in self.workers:
+        if (preferred := self.crew.preferred) is not None and self._is_idle(preferred):
+            return preferred
+        for worker in self.crew.rotation:
             if worker.state is WorkerState.READY and self._slots.has_room(worker.device, self._schedule):
                 return worker
         if not self.batcher.has_full_batch():
             return None
-        busy = (w for w in self.workers if w.state is WorkerState.BUSY and w.in_flight == 1 and not w.is_hung)
+        busy = (w for w in self.crew.rotation if w.state is WorkerState.BUSY and w.in_flight == 1 and not w.is_hung)
         return next(busy, None)
+
+    def _is_idle(self, worker: Worker) -> bool:
+        return worker.state is WorkerState.READY and self._slots.has_room(worker.device)
 
     def _idle_workers(self) -> int:
         """Workers that could take a batch now: idle, on a device with room."""
         idle = 0
-        for worker in self.workers:
+        for worker in self.crew.rotation:
             if worker.state is WorkerState.READY and self._slots.has_room(worker.device):
                 idle += 1
         return idle
 
     def on_ready(self, worker: Worker) -> None:
+        self.crew.review()
         self._schedule()
 
     def on_results(self, worker: Worker, batch: InFlight, results: wire.Results) -> None:
         now_ns = time.monotonic_ns()
-        self.batcher.finished(batch.tickets, now_ns - batch.started_ns, now_ns)
+        first = batch.tickets[0]
+        is_direct = isinstance(first, OwnRequest) and first.is_direct
+        if not is_direct:
+            self.batcher.finished(batch.tickets, now_ns - batch.started_ns, now_ns)
         if not worker.in_flight:
-            self._slots.release(worker.device)
+            self._free_slot(worker)
         # The worker gets its next batch before the clients get their answers: it must not wait for our writes.
         self._dispatch()
         for ticket, row in zip(batch.tickets, results.rows, strict=True):
-            _answer(ticket, row.status, row.head, row.body)
+            ticket.answer(row.status, row.head, row.body)
         if not self.is_serving:
             return  # Only the probe ran: it is no client's request.
+        statuses = [row.status for row in results.rows]
+        if worker.failing or max(statuses) >= 500:
+            self._keep_failures(worker, batch, statuses)
+        if is_direct:
+            return
         sent_ns = time.monotonic_ns()
-        self._spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns)
-        self._metrics.observe_batch(batch.tickets, [row.status for row in results.rows], results.stamps, sent_ns)
+        self._around.spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns)
+        self._around.metrics.observe_batch(batch.tickets, batch.sent_ns, statuses, results.stamps, sent_ns)
 
     def on_event(self, worker: Worker, event: dict[str, Any]) -> None:
         who = {"endpoint": self.name, "worker": worker.index}
         if event["event"] == "handler_error":
             worker.last_error, worker.last_traceback = event["error"], event["traceback"]
-            requests = ", ".join(f"{self._id_prefix}-{number:x}" for number in event["request_ids"])
+            worker.failed_ns = time.monotonic_ns()
+            worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
+            requests = ", ".join(map(self._id_text, event["request_ids"]))
             logger.error("request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=who)
         elif event["event"] == "metrics":
-            self._metrics.observe_user_metrics(worker.index, event)
+            self._around.metrics.observe_user_metrics(worker.index, event, worker.pid)
         else:
             logger.warning("%s sent the unknown event %r", worker, event["event"], extra=who)
 
+    def on_held(self, worker: Worker, ahead: list[InFlight]) -> None:
+        """Others take what was sent ahead to it, and its place on the device."""
+        self._free_slot(worker)
+        self.batcher.put_back([ticket for batch in ahead for ticket in batch.tickets])
+        self._log_hold(worker)
+        if self._is_ending:
+            self._end_held(worker)
+        self.crew.review()
+        self._schedule()
+
+    def on_resumed(self, worker: Worker) -> None:
+        if worker.in_flight:
+            self._take_slot(worker)
+        logger.info("worker %d goes on", worker.index, extra={"endpoint": self.name, "worker": worker.index})
+        self.crew.review()
+        self._schedule()
+
+    def on_debugger(self, worker: Worker) -> None:
+        self.crew.debugger_changed(worker)
+
     def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None:
         """The rows the worker was at are tried once more, each alone; those sent ahead just wait again."""
-        self._slots.release(worker.device)
+        self._free_slot(worker)
         running, *ahead = batches
         self.batcher.put_back([ticket for batch in ahead for ticket in batch.tickets])
         for ticket in running.tickets:
             ticket.attempts += 1
             if ticket.attempts > 1 or (cause == "response time-out" and len(running.tickets) == 1):
-                self._give_up(ticket, cause)
+                self._give_up(worker, ticket, cause)
             else:
                 self.batcher.retry(ticket)
         self._schedule()
 
-    def _give_up(self, ticket: Ticket, cause: LossCause) -> None:
+    def on_ended(self, worker: Worker) -> None:
+        if worker.pid is not None:
+            self._around.metrics.forget_worker(worker.pid)
+        self.direct.refuse(Unavailable(f"worker {worker.index} ended before it could take the request"), worker)
+        self.crew.review()
+
+    def _give_up(self, worker: Worker, ticket: Ticket, cause: LossCause) -> None:
         if cause == "died":
-            error: NbserveError = WorkerDied("the worker process ended twice while it had this request")
+            often = "while" if isinstance(ticket, OwnRequest) else "twice while"
+            error: NbserveError = WorkerDied(f"the worker process ended {often} it had this request")
         else:
             error = ResponseTimeout(f"the handler gave no answer within {self.config.response_timeout_s:g} s")
-        _fail(ticket, error)
-        self._metrics.count_refused(error.status)
+        self._keep_failure(worker, ticket, str(error))
+        self._refuse(ticket, error)
 
+    def _refuse(self, ticket: Ticket, error: NbserveError) -> None:
+        ticket.fail(error)
+        if not isinstance(ticket, OwnRequest):
+            self._around.metrics.count_refused(error.status)
 
-def _fail(ticket: Ticket, error: NbserveError) -> None:
-    body = orjson.dumps({"code": error.status, "type": error.kind, "message": error.client_text})
-    _answer(ticket, error.status, b"", body)
+    def _keep_failures(self, worker: Worker, batch: InFlight, statuses: list[int]) -> None:
+        for ticket, status in zip(batch.tickets, statuses, strict=True):
+            if status >= 500:
+                error = worker.failing.get(ticket.request_id, f"the handler answered with status {status}")
+                self._keep_failure(worker, ticket, error)
+        worker.failing.clear()
 
+    def _keep_failure(self, worker: Worker, ticket: Ticket, error: str) -> None:
+        failures = self._around.failures
+        if failures is None or (isinstance(ticket, OwnRequest) and ticket.is_replay):
+            return
+        request_id = self._id_text(ticket.request_id)
+        failures.add(Failure(request_id, error, ticket.meta, bytes(ticket.body), worker.index, worker.pid))
 
-def _answer(ticket: Ticket, status: int, head: bytes, body: bytes | memoryview) -> None:
-    # One client that cannot be answered must not cost the others of its batch their answers.
-    try:
-        ticket.resolve(status, head, body)
-    except Exception:
-        logger.exception("answering request %x failed", ticket.request_id)
+    def _id_text(self, number: int) -> str:
+        return f"{self.id_prefix}-{number:x}"
+
+    def _log_hold(self, worker: Worker) -> None:
+        assert worker.hold is not None
+        text = f"worker {worker.index} is held at {worker.hold}"
+        if worker.debugger is not None:
+            text += f" by {worker.debugger.who}"
+        else:
+            text += f": nbserve attach {self.name}"
+            if (goes_on_in_s := worker.hold.goes_on_in_s(worker.hold.since_s)) is not None:
+                text += f"; it goes on after {goes_on_in_s:g} s"
+        logger.info("%s", text, extra={"endpoint": self.name, "worker": worker.index})

@@ -26,7 +26,7 @@ _S = WorkerState
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     _S.DEAD: frozenset({_S.STARTING}),
     _S.STARTING: frozenset({_S.READY, _S.HELD, _S.DRAINING, _S.DEAD}),
-    _S.READY: frozenset({_S.BUSY, _S.DRAINING, _S.DEAD}),
+    _S.READY: frozenset({_S.BUSY, _S.HELD, _S.DRAINING, _S.DEAD}),
     _S.BUSY: frozenset({_S.READY, _S.HELD, _S.DRAINING, _S.DEAD}),
     _S.HELD: frozenset({_S.BUSY, _S.STARTING, _S.READY, _S.DRAINING, _S.DEAD}),
     _S.DRAINING: frozenset({_S.DEAD}),

@@ -56,7 +56,6 @@ def answered(rows: int = 3) -> list[Ticket]:
     tickets = [Ticket(i, b"", b"", 999 * MS - 3 * i * MS) for i in range(rows)]
     for ticket in tickets:
         ticket.queued_ns = 999 * MS
-        ticket.dispatched_ns = 1000 * MS
     return tickets
 
 
@@ -64,7 +63,7 @@ def test_a_batch_is_counted_by_status_latency_queue_size_and_stage() -> None:
     metrics = Metrics(lambda: 7)
     endpoint = metrics.endpoint("digits")
     stamps = Stamps(*(ms * MS for ms in (1001, 1003, 1010, 1011, 1012)))
-    endpoint.observe_batch(answered(), [200, 200, 500], stamps, 1013 * MS)
+    endpoint.observe_batch(answered(), 1000 * MS, [200, 200, 500], stamps, 1013 * MS)
     endpoint.count_refused(503)
     assert endpoint.requests() == {200: 2, 500: 1, 503: 1}
     assert value(metrics, "nbserve_requests_total", endpoint="digits", status="200") == 2
@@ -93,7 +92,7 @@ def test_observing_all_is_observing_each() -> None:
 
 def test_a_batch_whose_worker_gave_no_stamps_counts_without_negative_times() -> None:
     metrics = Metrics(lambda: 0)
-    metrics.endpoint("digits").observe_batch(answered(1), [500], Stamps(), 1013 * MS)
+    metrics.endpoint("digits").observe_batch(answered(1), 1000 * MS, [500], Stamps(), 1013 * MS)
     sums = [v for (name, _), v in scraped(metrics).items() if name == "nbserve_stage_seconds_sum"]
     assert sorted(sums) == [0, 0, 0, 0, 0, pytest.approx(0.013)]
 

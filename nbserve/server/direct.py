@@ -1,0 +1,42 @@
+"""Requests that are for one worker alone and wait until it is free. Server process."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from nbserve.errors import NbserveError
+from nbserve.server.own_request import OwnRequest
+from nbserve.server.worker import Worker
+
+
+class DirectRequests:
+    """A queue for each worker that has one; true while anything waits."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Worker, deque[OwnRequest]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def workers(self) -> list[Worker]:
+        return list(self._waiting)
+
+    def add(self, worker: Worker, request: OwnRequest) -> None:
+        self._waiting.setdefault(worker, deque()).append(request)
+
+    def take(self, worker: Worker) -> OwnRequest | None:
+        """The next request for this worker whose sender still waits."""
+        queue = self._waiting.pop(worker, deque[OwnRequest]())
+        while queue:
+            request = queue.popleft()
+            if queue:
+                self._waiting[worker] = queue
+            if not request.is_gone():
+                return request
+        return None
+
+    def refuse(self, error: NbserveError, worker: Worker | None = None) -> None:
+        """Answer those that wait for this worker, or all, with an error."""
+        for asked in self.workers() if worker is None else [worker]:
+            while (request := self.take(asked)) is not None:
+                request.fail(error)
