@@ -70,6 +70,11 @@ class Channel(asyncio.Protocol):
         for batch in self.in_flight:
             batch.started_ns += by_ns
 
+    def begin_anew(self, now_ns: int) -> None:
+        """What the worker is at counts as begun now."""
+        if self.in_flight:
+            self.in_flight[0].started_ns = now_ns
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()

@@ -69,6 +69,11 @@ class Debugger:
     who: str
     kind: str
 
+    @property
+    def stops_time(self) -> bool:
+        """Whether it may stop the worker without a word, as an editor by way of debugpy does."""
+        return self.kind == "debugpy"
+
     @classmethod
     def of_event(cls, event: Mapping[str, Any]) -> Debugger | None:
         """What a worker's event `debugger` says; None: nobody any more."""

@@ -155,10 +155,10 @@ class Supervisor:
             case "resumed":
                 self._resume(worker)
             case "debugger":
-                worker.debugger = Debugger.of_event(event)
-                worker.owner.on_debugger(worker)
+                self._attach(worker, Debugger.of_event(event))
             case "spent":
-                self._renew(worker, event["text"])
+                worker.spent = event["text"]
+                self._renew_if_spent(worker)
             case _:
                 worker.owner.on_event(worker, event)
 
@@ -190,6 +190,15 @@ class Supervisor:
         elif worker.state is WorkerState.HELD:
             self._move(worker, WorkerState.BUSY if worker.in_flight else WorkerState.READY)
         worker.owner.on_resumed(worker)
+        self._renew_if_spent(worker)
+
+    def _attach(self, worker: Worker, debugger: Debugger | None) -> None:
+        """A debugger came, or left (None)."""
+        if worker.debugger is not None and worker.debugger.stops_time:
+            worker.channel.begin_anew(time.monotonic_ns())
+        worker.debugger = debugger
+        worker.owner.on_debugger(worker)
+        self._renew_if_spent(worker)
 
     def _resume_clocks(self, worker: Worker) -> None:
         """What the worker is at began later by the time it was held: time-outs and learned times do not see it."""
@@ -198,11 +207,11 @@ class Supervisor:
             worker.launched_ns += held_ns
             worker.channel.shift(held_ns)
 
-    def _renew(self, worker: Worker, why: str) -> None:
-        """Replace the process after what it has: no crash, so no wait and no count."""
-        if worker.state in (WorkerState.READY, WorkerState.BUSY, WorkerState.HELD):
-            logger.info("%s is replaced: %s", worker, why, extra=_who(worker))
-            worker.is_spent = True
+    def _renew_if_spent(self, worker: Worker) -> None:
+        """Replace a process that a debugger left unfit, after what it has: no crash, so no wait and no count."""
+        if worker.spent is not None and worker.debugger is None and worker.is_serving:
+            logger.info("%s is replaced: %s", worker, worker.spent, extra=_who(worker))
+            worker.is_renewed = True
             self._spawn(self._drain(worker))
 
     def channel_closed(self, worker: Worker) -> None:
@@ -229,7 +238,7 @@ class Supervisor:
         if worker.state is not WorkerState.DEAD:
             self._move(worker, WorkerState.DEAD)
         was_ready = worker.ready_at_s is not None
-        if not ((worker.is_leaving or worker.is_spent) and status == 0):
+        if not ((worker.is_leaving or worker.is_renewed) and status == 0):
             self._report(worker, describe_exit(status, worker.rss_bytes, worker.was_killed or worker.is_leaving))
         if not worker.started.done():
             error = worker.start_error or StartError(f"{worker} ended before it was ready: {worker.last_error}")
@@ -241,7 +250,7 @@ class Supervisor:
         worker.owner.on_ended(worker)
         if worker.is_leaving:
             return
-        if worker.is_spent:
+        if worker.is_renewed:
             self.start(worker)
         else:
             self._restart_later(worker, was_ready)
@@ -278,7 +287,7 @@ class Supervisor:
         self._ticks += 1
         now_ns = time.monotonic_ns()
         for worker in self._workers:
-            if worker.hold is None and not worker.is_hung:
+            if not worker.is_time_still and not worker.is_hung:
                 self._check_time(worker, now_ns)
             if self._ticks % 10 == 0:
                 self._sample_memory(worker)
@@ -298,7 +307,7 @@ class Supervisor:
         """Have the worker write its stack to the log, then kill it, unless it answers or is held meanwhile."""
         logger.error("%s gave no answer in time; its stack:", worker, extra=_who(worker))
         await self._show_stack(worker)
-        if worker.hold is None and worker.channel.in_flight and worker.channel.in_flight[0] is batch:
+        if not worker.is_time_still and worker.channel.in_flight and worker.channel.in_flight[0] is batch:
             self._kill(worker)
         else:
             worker.is_hung = False

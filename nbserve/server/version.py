@@ -265,8 +265,12 @@ class Version:
                 return worker
         if not self.batcher.has_full_batch():
             return None
-        busy = (w for w in self.crew.rotation if w.state is WorkerState.BUSY and w.in_flight == 1 and not w.is_hung)
-        return next(busy, None)
+        return next((worker for worker in self.crew.rotation if self._is_at_its_last(worker)), None)
+
+    def _is_at_its_last(self, worker: Worker) -> bool:
+        """Whether a batch may be sent ahead: it would wait long behind one that is hung or in a debugger."""
+        is_last = worker.state is WorkerState.BUSY and worker.in_flight == 1
+        return is_last and not worker.is_hung and worker.debugger is None
 
     def _is_idle(self, worker: Worker) -> bool:
         return worker.state is WorkerState.READY and self._slots.has_room(worker.device)

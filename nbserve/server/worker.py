@@ -51,8 +51,8 @@ class Worker:
     """One worker of a version; index, counters and back-off outlive the process when it is restarted.
 
     `launched_ns` is when its process was forked, `failed_ns` when a request last failed in it (0: none did).
-    `failing` has what went wrong in the batch it is at, by request id. `has_slot` says that its batch counts among
-    those that run on its device.
+    `failing` has what went wrong in the batch it is at, by request id; `spent` says why its process is to be replaced.
+    `has_slot` says that its batch counts among those that run on its device.
     """
 
     def __init__(self, index: int, owner: Owner, supervisor: Supervisor, role: Role = "worker") -> None:
@@ -87,7 +87,8 @@ class Worker:
         self.failed_ns = 0
         self.failing: dict[int, str] = {}
         self.start_error: StartError | None = None
-        self.is_hung = self.was_killed = self.is_given_up = self.is_spent = False
+        self.is_hung = self.was_killed = self.is_given_up = self.is_renewed = False
+        self.spent: str | None = None
         self.breakpoints = True
         self.debug_socket: str | None = None
         self.hold: Hold | None = None
@@ -107,6 +108,11 @@ class Worker:
     def is_serving(self) -> bool:
         """Whether it takes batches, now or after the one it has."""
         return self.state in (WorkerState.READY, WorkerState.BUSY)
+
+    @property
+    def is_time_still(self) -> bool:
+        """Whether time-outs wait, as a debugger may have the worker."""
+        return self.hold is not None or (self.debugger is not None and self.debugger.stops_time)
 
     @property
     def busy_since_ns(self) -> int:
