@@ -20,6 +20,7 @@ import pytest
 import nbserve
 from nbserve.bundle.bundle import Bundle
 from nbserve.capture.capture import capture
+from nbserve.debugging.link import Link
 from nbserve.deployment import Endpoint, Server
 
 Reply = tuple[int, Any]
@@ -156,3 +157,70 @@ def wait_until(holds: Callable[[], Any], limit_s: float = 20) -> None:
 @pytest.fixture(name="wait_until")
 def wait_until_fixture() -> Callable[..., None]:
     return wait_until
+
+
+class Held:
+    """A request in the background, and its answer when there is one."""
+
+    def __init__(self, url: str, body: Any) -> None:
+        self._answers: list[Reply] = []
+        self._thread = threading.Thread(target=lambda: self._answers.append(post(url, body)))
+        self._thread.start()
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self._answers)
+
+    def answer(self) -> Reply:
+        self._thread.join(60)
+        return self._answers[0]
+
+
+@pytest.fixture
+def asked() -> type[Held]:
+    return Held
+
+
+class Debugger:
+    """A debugger that says what the test wants said."""
+
+    def __init__(self, socket_path: str, who: str = "the test") -> None:
+        self.link = Link(socket_path, who)
+        self.hello = self.next("hello")
+
+    def next(self, event: str) -> dict[str, Any]:
+        found = self.link.await_event(event, 20)
+        assert found is not None, f"the agent never said {event!r}"
+        return found
+
+    def prompted(self, text: str) -> None:
+        """Answer the next prompt."""
+        self.next("prompt")
+        self.link.send("reply", text=text)
+
+    def close(self) -> None:
+        self.link.__exit__()
+
+
+@pytest.fixture
+def attach() -> Iterator[Callable[..., Debugger]]:
+    """Connect to a worker's agent; closed after the test."""
+    debuggers: list[Debugger] = []
+
+    def connect(socket_path: str, who: str = "the test") -> Debugger:
+        debuggers.append(Debugger(socket_path, who))
+        return debuggers[-1]
+
+    yield connect
+    for debugger in debuggers:
+        debugger.close()
+
+
+def ask_debug(endpoint: Endpoint, mode: str, worker: int | None = None) -> Any:
+    """What the management API answers a debugger; raises its errors."""
+    return endpoint.server.call("POST", f"{endpoint.path}/debug", {"mode": mode, "worker": worker})
+
+
+@pytest.fixture(name="ask_debug")
+def ask_debug_fixture() -> Callable[..., Any]:
+    return ask_debug
