@@ -23,8 +23,8 @@ HINT_AFTER_S = 2.0
 
 OTHER_WAYS = "--at METHOD or LINE, --request JSON, --last-error, --replay, --interrupt"
 NO_PROMPT = (
-    "no prompt yet: the worker is inside C code that does not come back to Python. The prompt comes when it does;"
-    " Ctrl-C leaves, and response_timeout_s ends a worker that hangs"
+    "no prompt yet: it comes when the C code returns to Python. Ctrl-C leaves; a worker that never comes back is"
+    " replaced after response_timeout_s"
 )
 
 
@@ -90,11 +90,13 @@ class Debugging:
         place = self._ask("interrupt")
         with self._link(place) as link:
             link.send("stack")
-            if (event := link.await_event("stack", STACK_LIMIT_S)) is not None:
-                self.console.write(_as_lines(event["text"]))
-            else:
+            event = link.await_event("stack", STACK_LIMIT_S)
+            if event is None:
                 self._show_stack_from_outside(place["worker"])
-            self._session(link, place, hint=(HINT_AFTER_S, NO_PROMPT)).run("interrupt")
+            else:
+                self.console.write(_as_lines(event["text"]))
+            # An agent that answers tells by itself when the prompt is late.
+            self._session(link, place, hint=(HINT_AFTER_S, NO_PROMPT) if event is None else None).run("interrupt")
 
     def port(self) -> None:
         """Start debugpy in a worker and stay until the editor or the person leaves."""

@@ -21,7 +21,9 @@ class H(nbserve.Handler):
         self.added = 1
         self.parts = {"weights": [1, 2], "words": "ab"}
     def preprocess(self, requests):
-        xs = [float(request) for request in requests]
+        xs = []
+        for request in requests:
+            xs.append(float(request))
         return xs
     def inference(self, xs):
         total = [x + self.added for x in xs]
@@ -47,8 +49,8 @@ def held(endpoint):
 def test_the_worker_at_a_breakpoint_is_attached_to(serve_cell, client):
     endpoint = serve_cell(BREAKPOINT, workers=2)
     request = client(endpoint, 2)
-    text = endpoint.debug(commands="p xs; !self.added = 77; n; p total; c")
-    assert "stopped in inference, test.ipynb, cell 1, line 10, request " in text
+    text = endpoint.debug(commands="p xs; !self.added = 77; n; n; p total; c")
+    assert "stopped in inference, test.ipynb, cell 1, line 12, request " in text
     assert "p xs\n[2.0]\n" in text
     assert "p total\n[79.0]\n" in text
     assert request.answer() == 79.0
@@ -62,11 +64,11 @@ def test_a_place_and_a_condition_stop_without_a_change_to_the_code(serve_cell, c
         endpoint.debug(at=99, commands="c")
     wait_until(lambda: len(endpoint.stats()["workers"]) == 1)
     assert endpoint.predict(1) == 2.0
-    text = endpoint.debug(at=10, condition="xs[0] > 2", request=3, commands=["p xs, self.added", "c"])
+    text = endpoint.debug(at=12, condition="xs[0] > 2", request=3, commands=["p xs, self.added", "c"])
     assert "(3.0" not in text
     assert "([3.0], 1)" in text
     assert text.endswith("-- the answer: 200 4.0\n")
-    text = endpoint.debug(at=10, condition="xs[0] > 2", request=1, commands=["c"])
+    text = endpoint.debug(at=12, condition="xs[0] > 2", request=1, commands=["c"])
     assert "stopped" not in text
     assert text.endswith("-- the answer: 200 2.0\n")
 
@@ -84,7 +86,7 @@ def test_the_newest_failure_is_looked_at_while_the_endpoint_serves_and_is_replay
         endpoint.debug(last_error=True, commands="p 1")
     with pytest.raises(PredictError):
         endpoint.predict("one")
-    assert "p requests\n['one']\n" in endpoint.debug(last_error=True, commands="u; p requests")
+    assert "p requests\n['one']\n" in endpoint.debug(last_error=True, commands="p requests")
     assert endpoint.predict(1) == 2.0
     text = endpoint.debug(replay=True, commands="p requests; c; p requests; c")
     assert "ValueError" in text
@@ -97,14 +99,14 @@ def test_a_hanging_request_is_shown_and_ended(serve_cell, client, wait_until):
     with pytest.raises(DebugError, match="runs a request now"):
         endpoint.debug(interrupt=True, commands="w")
     pid = endpoint.stats()["workers"][0]["pid"]
-    request = client(endpoint, ["wait"])
+    request = client(endpoint, "wait")
     wait_until(lambda: endpoint.stats()["workers"][0]["state"] == "BUSY")
     text = endpoint.debug(interrupt=True, commands="w; p xs; fail enough")
-    assert "line 9" in text.partition("-- worker 0 stopped")[0]
-    assert "[['wait']]" in text
+    assert "line 8" in text.partition("-- worker 0 stopped")[0]
+    assert "['wait']" in text
     answer = request.answer()
     assert (answer.status, "enough" in str(answer)) == (500, True)
-    assert endpoint.predict(["go"]) == ["go"]
+    assert endpoint.predict("go") == "go"
     assert endpoint.stats()["workers"][0]["pid"] == pid
 
 
@@ -121,7 +123,7 @@ def test_the_terminal_debugs(serve_cell, client, terminal):
     shell.expect_exact("stopped in inference")
     shell.expect_exact("(Pdb) ")
     shell.sendline("w")
-    shell.expect_exact("-> total = ")
+    shell.expect_exact("-> breakpoint()")
     shell.expect_exact("(Pdb) ")
     shell.sendline("l")
     shell.expect_exact("def inference(self, xs):")
@@ -132,7 +134,9 @@ def test_the_terminal_debugs(serve_cell, client, terminal):
     shell.expect_exact("{'weights': [1, 2], 'words': 'ab'}")
     shell.expect_exact("(Pdb) ")
     shell.send("p nonsense")
-    shell.sendintr()
+    shell.expect_exact("p nonsense")
+    # send() waits a little: a signal that comes while readline draws is taken with the next key only.
+    shell.send("\x03")
     shell.expect_exact("(Pdb) ")
     shell.sendline("p xs")
     shell.expect_exact("[2.0]")
@@ -153,7 +157,7 @@ def test_ctrl_c_leaves_a_terminal_that_waits_or_whose_worker_runs(serve_cell, cl
     waiting.expect_exact("left")
     armed = terminal("attach", endpoint.name, "--at", "inference")
     armed.expect("-- .*inference")
-    request = client(endpoint, ["wait"])
+    request = client(endpoint, "wait")
     armed.expect_exact("(Pdb) ")
     armed.sendline("c")
     wait_until(lambda: endpoint.stats()["workers"][0]["state"] == "BUSY")
@@ -190,7 +194,7 @@ def test_a_second_debugger_is_told_who_has_it(serve_cell, client, terminal):
     listed = subprocess.run(
         [sys.executable, "-m", "nbserve", "ps"], capture_output=True, text=True, timeout=60, check=True
     )
-    assert f"held in inference, test.ipynb, cell 1, line 10: debugged by {who}" in listed.stdout
+    assert f"held in inference, test.ipynb, cell 1, line 12: debugged by {who}" in listed.stdout
     shell.sendline("p xs")
     shell.expect_exact("[2.0]")
     shell.sendline("q")
