@@ -198,6 +198,11 @@ class Debugger:
         self.next("prompt")
         self.link.send("reply", text=text)
 
+    def shown(self) -> str:
+        """What it was shown since the last call."""
+        events = iter(lambda: self.link.receive(0), None)
+        return "".join(event["text"] for event in events if event is not None and event["event"] == "out")
+
     def close(self) -> None:
         self.link.__exit__()
 
