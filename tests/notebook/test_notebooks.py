@@ -48,6 +48,20 @@ def test_the_sentence_encoder_finds_what_is_meant_and_batches(tmp_path: Path) ->
     assert "exception" in printed(notebook, "search")
 
 
+def test_three_bugs_are_found_with_the_debugger_and_mended(tmp_path: Path) -> None:
+    notebook = executed("debugging.ipynb", tmp_path)
+    assert "(Pdb) p image.shape\n(8, 8, 3)\n" in printed(notebook, "shape-look")
+    assert 'the answer: 200 {"digit":' in printed(notebook, "shape-try")
+    assert "shape bug: gone" in printed(notebook, "shape-proof")
+    assert "[nan, nan," in printed(notebook, "nan-hunt")
+    assert "0.0" in printed(notebook, "nan-step").partition("(Pdb) p image.std()\n")[2].partition("\n")[0]
+    assert "NaN bug: gone" in printed(notebook, "nan-proof")
+    assert printed(notebook, "hang-look").startswith("main thread")
+    assert "image = np.roll(image, -1, axis=0)\n" in printed(notebook, "hang-look")
+    assert "500" in printed(notebook, "hang-client")
+    assert "hang: gone" in printed(notebook, "hang-proof")
+
+
 def test_notebooks_are_committed_without_outputs() -> None:
     for path in NOTEBOOKS.glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
