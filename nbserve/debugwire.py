@@ -46,6 +46,8 @@ PROTOCOL = 1
 MAX_LINE_BYTES = 16 * 1024 * 1024
 # Longer paths do not fit into a Unix socket's address; they are reached by way of their folder.
 MAX_PATH_BYTES = 100
+# In the progress of a start: a worker waits for a debugger.
+IS_HELD = "is held at"
 
 _UCRED = struct.Struct("iII")
 

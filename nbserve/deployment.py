@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -265,7 +265,7 @@ class Endpoint:
         found: list[dict[str, Any]] = self.server.call("GET", f"{self.path}/logs?lines={lines}&after={after}")
         return found
 
-    def holds(self, limit_s: float | None = None) -> Iterator[list[dict[str, Any]]]:
+    def holds(self, limit_s: float | None = None) -> Generator[list[dict[str, Any]], None, None]:
         """Which workers are held in a debugger and where: now, and again at each change.
 
         Ends with the endpoint; raises TimeoutError after `limit_s`.

@@ -53,11 +53,11 @@ class DrivenRequest:
     def is_sent(self) -> bool:
         return self._thread is not None
 
-    def wait(self) -> str:
+    def wait(self, limit_s: float | None = None) -> str:
         """The answer in words, waited for; KeyboardInterrupt gets through."""
         # Not join(): on some versions of Python no signal interrupts it.
-        select.select([self.answered], [], [])
-        return self._text
+        is_answered, _, _ = select.select([self.answered], [], [], limit_s)
+        return self._text if is_answered else "the request goes on; its answer is not waited for"
 
     def _run(self) -> None:
         try:

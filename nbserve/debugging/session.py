@@ -54,6 +54,7 @@ class Session:
         self._is_held = self._has_stopped = self._is_over = False
         self._alarms: list[tuple[float, Callable[[], None]]] = []
         self._completions = 0
+        self.was_interrupted = False
 
     def run(self, command: str, **fields: Any) -> None:
         """Returns when the session is over; raises DebugError when it never got anywhere."""
@@ -64,7 +65,8 @@ class Session:
             self._link.send(command, **fields)
             while not self._is_over:
                 self._step()
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt) as end:
+            self.was_interrupted = isinstance(end, KeyboardInterrupt)
             self._leave("detached: the request goes on" if self._is_held else "detached")
 
     def complete(self, line: str, begin: int, end: int) -> list[str]:
@@ -86,8 +88,8 @@ class Session:
         """What is to happen when the worker runs on and on."""
         now = time.monotonic()
         if self._is_answered:
-            # The agent's last words may still be on their way.
-            self._alarms = [(now + LAST_WORDS_S, self._detach)]
+            # After a stop the agent's last words may still be on their way; without one there are none.
+            self._alarms = [(now + LAST_WORDS_S, self._detach) if self._has_stopped else (now, self._tell_no_stop)]
             return
         self._alarms = [] if self._wait_s is None else [(now + self._wait_s, self._give_up)]
         if self._hint is not None:
@@ -111,6 +113,11 @@ class Session:
         if self._hint is not None:
             self._console.note(self._hint[1])
             self._hint = None
+
+    def _tell_no_stop(self) -> None:
+        self._leave(
+            "the request was answered without a stop: it did not come to that place, or the condition was false"
+        )
 
     def _give_up(self) -> None:
         if not self._has_stopped:
@@ -136,7 +143,7 @@ class Session:
             )
 
     def _on_armed(self, event: Event) -> None:
-        self._console.note(event["text"])
+        self._console.note(f"worker {self._worker} will stop in {event['text']}")
         self._when_armed()
 
     def _on_refused(self, event: Event) -> None:

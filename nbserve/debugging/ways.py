@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STACK_LIMIT_S = 1.0
 HINT_AFTER_S = 2.0
+# Who interrupts wants to leave: an answer that is there by then is shown all the same.
+ANSWER_LIMIT_S = 0.5
 
 OTHER_WAYS = "--at METHOD or LINE, --request JSON, --last-error, --replay, --interrupt"
 NO_PROMPT = (
@@ -96,7 +98,12 @@ class Debugging:
             else:
                 self.console.write(_as_lines(event["text"]))
             # An agent that answers tells by itself when the prompt is late.
-            self._session(link, place, hint=(HINT_AFTER_S, NO_PROMPT) if event is None else None).run("interrupt")
+            session = self._session(link, place, hint=(HINT_AFTER_S, NO_PROMPT) if event is None else None)
+            try:
+                session.run("interrupt")
+            except DebugError as error:
+                # The stack has been shown, and that is the better part.
+                self.console.note(str(error))
 
     def port(self) -> None:
         """Start debugpy in a worker and stay until the editor or the person leaves."""
@@ -135,7 +142,7 @@ class Debugging:
                 session = self._session(link, place, when_armed=request.start, answered=request.answered)
                 session.run("stop", token=request.token, **self._target())
             if request.is_sent:
-                self.console.note(request.wait())
+                self.console.note(request.wait(ANSWER_LIMIT_S if session.was_interrupted else None))
 
     def _target(self) -> dict[str, Any]:
         return {"at": self.options.at, "if": self.options.condition, "repeat": self.options.repeat}

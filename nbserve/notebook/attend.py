@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -12,12 +13,15 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbserve import debugging
+from nbserve.debugwire import IS_HELD
 from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook import cell
 from nbserve.notebook import held as words
 from nbserve.notebook.console import KernelConsole, has_input
+from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.watch import Holds, Watch, Watches
+from nbserve.serving import home
 
 # Most answers come sooner and need no watch.
 PATIENCE_S = 0.2
@@ -51,6 +55,30 @@ class Attendant:
         except NbserveError as error:
             self._console.note(str(error))
         return None
+
+
+class Starting:
+    """Progress of a start; a worker that is held in its `initialize` is debugged in the cell that serves."""
+
+    def __init__(self, shell: InteractiveShell, name: str, progress: ProgressLine) -> None:
+        self._shell = shell
+        self._name = name
+        self._progress = progress
+        self._began_s = time.time()
+        self._attendant: Attendant | None = None
+
+    def __call__(self, text: str) -> None:
+        self._progress(text)
+        if IS_HELD in text and has_input(self._shell):
+            self._attend()
+
+    def _attend(self) -> None:
+        endpoint = home().endpoint(self._name, self._progress)
+        if self._attendant is None:
+            self._attendant = Attendant(self._shell, endpoint, self._began_s)
+        with contextlib.closing(endpoint.holds()) as holds:
+            held = next(holds, [])
+        self._attendant.look(held)
 
 
 def call(shell: InteractiveShell, watches: Watches, endpoint: Endpoint, work: Callable[[], Any]) -> Any:

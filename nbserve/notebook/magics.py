@@ -12,7 +12,7 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
-from nbserve.notebook import cell, options, verbs
+from nbserve.notebook import attend, cell, options, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import card
@@ -57,7 +57,8 @@ class ServeMagics(Magics):
     def _deploy(self, order: Order) -> None:
         began = time.monotonic()
         with ProgressLine(self.shell, order.name) as progress:
-            endpoint = deploy(order, home(), progress, progress.keep)
+            attended = attend.Starting(self.shell, order.name, progress)
+            endpoint = deploy(order, home(), attended, progress.keep)
             took_s = time.monotonic() - began
 
             def draw(_: Holds = ()) -> None:

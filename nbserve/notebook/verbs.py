@@ -147,7 +147,7 @@ def _logged_failure(endpoint: Endpoint, error: PredictError) -> str:
     request_id = str(error).rpartition(" under id ")[2]
     lines = (line["text"] for line in reversed(endpoint.log_lines(100)))
     found: str = next((line for line in lines if line.startswith(f"request {request_id} ")), "")
-    if found and endpoint.server.info().get("debug"):
+    if found and endpoint.server.info()["debug"]:
         found += f"\n%serve debug {endpoint.name} --last-error looks into it"
     return found
 

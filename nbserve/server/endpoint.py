@@ -8,6 +8,7 @@ from typing import Any
 
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
+from nbserve.debugwire import IS_HELD
 from nbserve.errors import NotFound, StartError, Unavailable
 from nbserve.server.changes import Changes
 from nbserve.server.failures import Failures
@@ -105,12 +106,26 @@ class Endpoint:
         version = self._make_version(self, bundle, config)
         on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
         self._starting = version
+        telling = asyncio.create_task(self._tell_of_holds(version, on_progress))
         try:
             await version.start(on_progress)
             await self._probe(version, on_progress)
         finally:
+            telling.cancel()
             self._starting = None
         self._switch(version)
+
+    async def _tell_of_holds(self, version: Version, on_progress: OnProgress) -> None:
+        """Say at each stop of a worker that starts why the start takes its time."""
+        told: set[int] = set()
+        while True:
+            for worker in version.crew.everyone:
+                if worker.hold is not None and worker.hold.since_ns not in told:
+                    told.add(worker.hold.since_ns)
+                    on_progress(
+                        f"worker {worker.index} {IS_HELD} {worker.hold}; `nbserve attach {self.name}` debugs it"
+                    )
+            await self.changes.wait()
 
     async def configure(self, settings: dict[str, Any]) -> EndpointConfig:
         """Lay `settings` over the current ones; those that need new worker processes bring them up first."""

@@ -50,10 +50,11 @@ class ServerStatus(TypedDict):
     owner_pid: int | None
     detached: bool
     notebook: str | None
+    debug: bool
     endpoints: list[EndpointStatus]
 
 
-def server_status(run_file: RunFile, nursery_pid: int, endpoints: list[Endpoint]) -> ServerStatus:
+def server_status(run_file: RunFile, nursery_pid: int, can_debug: bool, endpoints: list[Endpoint]) -> ServerStatus:
     return ServerStatus(
         pid=run_file.pid,
         nursery_pid=nursery_pid,
@@ -63,6 +64,7 @@ def server_status(run_file: RunFile, nursery_pid: int, endpoints: list[Endpoint]
         owner_pid=run_file.owner_pid,
         detached=run_file.detached,
         notebook=run_file.notebook,
+        debug=can_debug,
         endpoints=[endpoint_status(endpoint, run_file.url) for endpoint in endpoints],
     )
 

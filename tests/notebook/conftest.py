@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,6 +93,10 @@ class Kernel:
     @property
     def pid(self) -> int:
         return int(self.manager.provisioner.process.pid)
+
+    def interrupt(self) -> None:
+        """What the stop button does, from any thread."""
+        os.kill(self.pid, signal.SIGINT)
 
     def run(
         self,
