@@ -91,19 +91,25 @@ def _future_flags(blocks: list[Statement]) -> int:
     return __future__.annotations.compiler_flag if wanted else 0
 
 
-def _show_cells(source: str, blocks: list[Statement]) -> None:
-    """Give linecache each cell's lines at their places, so that tracebacks, pdb and inspect find them.
-
-    inspect looks for a class in the file of its module, which becomes the handler's cell: the blocks of other cells
-    are put below the last line of each cell, where nothing else is.
-    """
+def cells_of(source: str, blocks: list[Statement]) -> dict[str, list[str]]:
+    """By label, what app.py holds of each cell, every line at its place in the cell."""
     lines = source.splitlines()
     cells: dict[str, list[str]] = {}
     for block in blocks:
         if block.label is not None:
             text = lines[block.first_line - 1 : block.node.end_lineno]
             _place(cells.setdefault(block.label, []), block.cell_line, text)
-    for label, own in list(cells.items()):
+    return cells
+
+
+def _show_cells(source: str, blocks: list[Statement]) -> None:
+    """Give linecache each cell's lines at their places, so that tracebacks, pdb and inspect find them.
+
+    inspect looks for a class in the file of its module, which becomes the handler's cell: the blocks of other cells
+    are put below the last line of each cell, where nothing else is.
+    """
+    cells = cells_of(source, blocks)
+    for label, own in cells.items():
         others = [line for other, text in cells.items() if other != label for line in text if line]
         shown = [f"{line}\n" for line in [*own, "", *others]]
         linecache.cache[label] = (sum(map(len, shown)), None, shown, label)
