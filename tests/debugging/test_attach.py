@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -39,6 +40,18 @@ class H(nbserve.Handler):
         if xs[0] == "wait":
             time.sleep(600)
         return xs
+"""
+
+
+DEAF = """\
+import ctypes, os, time
+class H(nbserve.Handler):
+    def preprocess(self, requests):
+        return requests
+    def inference(self, paths):
+        # A PyDLL keeps the GIL; opening a pipe waits for its writer, through signals too.
+        os.close(ctypes.PyDLL(None).open(paths[0].encode(), os.O_RDONLY))
+        time.sleep(600)
 """
 
 
@@ -108,6 +121,47 @@ def test_a_hanging_request_is_shown_and_ended(serve_cell, client, wait_until):
     assert (answer.status, "enough" in str(answer)) == (500, True)
     assert endpoint.predict("go") == "go"
     assert endpoint.stats()["workers"][0]["pid"] == pid
+
+
+def test_a_worker_in_c_code_that_keeps_the_gil_is_seen_from_outside(serve_cell, client, terminal, wait_until, tmp_path):
+    endpoint = serve_cell(DEAF)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    request = client(endpoint, str(pipe))
+    wait_until(lambda: endpoint.stats()["workers"][0]["state"] == "BUSY")
+    shell = terminal("attach", endpoint.name, "--interrupt")
+    shell.expect_exact("line 8 in inference")
+    shell.expect_exact("worker 0 itself does not answer: C code holds its GIL")
+    shell.expect_exact("no prompt yet")
+    os.close(os.open(pipe, os.O_WRONLY))
+    shell.expect_exact("(Pdb) ")
+    shell.sendline("fail enough")
+    shell.expect(pexpect.EOF)
+    assert "enough" in str(request.answer())
+
+
+def test_each_matching_call_is_stopped_in_until_one_leaves(serve_cell, client, terminal):
+    endpoint = serve_cell(STEPS)
+    shell = terminal("attach", endpoint.name, "--at", "inference", "--if", "xs[0] > 1", "--repeat")
+    shell.expect_exact("worker 0 will stop in inference")
+    for body in (1, 2, 3):
+        request = client(endpoint, body)
+        if body > 1:
+            shell.expect_exact("(Pdb) ")
+            shell.sendline("p xs")
+            shell.expect_exact(f"[{float(body)}]")
+            shell.expect_exact("(Pdb) ")
+            shell.sendline("c")
+        assert request.answer() == body + 1
+    shell.sendintr()
+    shell.expect_exact("-- detached")
+    shell.expect(pexpect.EOF)
+
+
+def test_a_condition_that_raises_is_told_and_does_not_stop(serve_cell):
+    text = serve_cell(STEPS).debug(at="inference", condition="nonsense > 1", request=1, commands="c")
+    assert "NameError" in text
+    assert "stopped" not in text
+    assert text.endswith("-- the answer: 200 2.0\n")
 
 
 def test_nobody_is_held(serve_cell):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import signal
@@ -20,7 +21,8 @@ from nbserve.debugging import session as session_module
 from nbserve.debugging.console import Completer, Script, Silent
 from nbserve.debugging.link import Link
 from nbserve.debugwire import PROTOCOL, LineReader, address, encode
-from nbserve.errors import DebugError, Unavailable
+from nbserve.errors import DebugError, NbserveError, Unavailable
+from nbserve.options import add_debug_options, debug_options_of
 
 HELD = {"reason": "breakpoint", "file": "cell 3", "line": 12, "function": "preprocess", "request_ids": ["ab-1"]}
 PLACE = {"worker": 0, "pid": 1, "held": HELD, "standin": False, "failure": None, "debugger": None}
@@ -371,18 +373,33 @@ def test_a_request_is_sent_once_the_stop_is_armed_and_its_answer_shown(agent):
     }
 
 
-def test_a_request_that_is_answered_without_a_stop_ends_the_session(agent, monkeypatch):
-    monkeypatch.setattr(session_module, "LAST_WORDS_S", 0.05)
-
+def test_a_request_that_is_answered_without_a_stop_ends_the_session(agent):
     def script(agent: Agent) -> None:
         agent.expect("stop")
-        agent.say("armed", text="stops at 99")
+        agent.say("armed", text="inference (cell 3, line 9)")
         agent.expect("detach")
 
     with agent(script) as endpoint:
         endpoint.server.answer = {"status": 500, "content_type": "image/png", "body": base64.b64encode(b"abc").decode()}
         text = debug(endpoint, DebugOptions(request=b"1"), Person())
+    assert text.startswith("-- worker 0 will stop in inference (cell 3, line 9)\n-- the request was answered without")
     assert text.endswith("-- the answer: 500, 3 bytes of image/png\n")
+
+
+def test_a_session_whose_request_is_answered_waits_for_the_agents_last_words_only_so_long(agent, monkeypatch):
+    monkeypatch.setattr(session_module, "LAST_WORDS_S", 0.05)
+
+    def script(agent: Agent) -> None:
+        agent.expect("stop")
+        agent.say("armed", text="inference")
+        agent.say("held", **HELD)
+        assert agent.prompt() == "c"
+        agent.say("resumed")
+        agent.expect("detach")
+
+    with agent(script) as endpoint:
+        text = debug(endpoint, DebugOptions(request=b"1", commands=["c"]))
+    assert text.endswith("(Pdb) c\n-- the answer: 200 [3]\n")
 
 
 def test_a_request_that_fails_is_told_and_leaving_waits_for_its_answer(agent):
@@ -461,10 +478,14 @@ def test_a_worker_whose_c_code_holds_the_gil_is_seen_from_outside(agent, monkeyp
         agent.expect("interrupt")
         agent.expect("detach")
 
-    with agent(script) as endpoint, pytest.raises(DebugError, match=r"did not stop within 0.3 s"):
+    with agent(script) as endpoint:
         debug(endpoint, DebugOptions(interrupt=True, wait_s=0.3), person := Person())
     assert endpoint.server.asked[1][0] == "/endpoints/digits/workers/0/stack"
-    assert person.notes == ["worker 0 itself does not answer: C code holds its GIL", ways.NO_PROMPT]
+    assert person.notes == [
+        "worker 0 itself does not answer: C code holds its GIL",
+        ways.NO_PROMPT,
+        "worker 0 did not stop within 0.3 s",
+    ]
 
 
 def test_debugpy_says_where_and_how_to_connect(agent):
@@ -564,6 +585,40 @@ def test_options_that_do_not_go_together_are_told_at_once(options, said):
 )
 def test_the_options_say_which_way(options, way):
     assert DebugOptions(**options).way == way
+
+
+def test_the_options_of_the_command_line_are_those_of_python(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_debug_options(parser)
+    assert debug_options_of(parser.parse_args([])) == DebugOptions()
+    words = [
+        "--at",
+        "12",
+        "--if",
+        "x > 1",
+        "--request",
+        "[1]",
+        "--worker",
+        "1",
+        "--commands",
+        "p x; c",
+        "--wait",
+        "2.5",
+    ]
+    assert debug_options_of(parser.parse_args(words)) == DebugOptions(
+        at="12",
+        condition="x > 1",
+        request=b"[1]",
+        content_type="application/json",
+        worker=1,
+        commands=["p x", "c"],
+        wait_s=2.5,
+    )
+    (tmp_path / "digit.png").write_bytes(b"png")
+    found = debug_options_of(parser.parse_args(["--request", f"@{tmp_path / 'digit.png'}"]))
+    assert (found.request, found.content_type) == (b"png", "application/octet-stream")
+    with pytest.raises(NbserveError, match=r"cannot read .*none"):
+        debug_options_of(parser.parse_args(["--request", f"@{tmp_path / 'none'}"]))
 
 
 def test_only_scripts_have_a_limit_by_themselves():
