@@ -52,6 +52,7 @@ class WorkerDriver:
         self._reader = wire.FrameReader()
         self._frames: deque[tuple[int, int, memoryview]] = deque()
         self._batch_ids = itertools.count(1)
+        self.dropped: list[int] = []
 
     def frame(self) -> tuple[int, int, memoryview] | None:
         """The next frame, None when the worker closed its end."""
@@ -62,7 +63,12 @@ class WorkerDriver:
                 return None
             if not data:
                 return None
-            self._frames.extend(self._reader.feed(data))
+            frames = list(self._reader.feed(data))
+            self._frames.extend(frames)
+            for kind, _, payload in frames:
+                if kind == wire.EVENT and wire.decode_message(payload)["event"] == "held":
+                    # As the server does, at once.
+                    self.tell("hold_taken", dropped=self.dropped)
         return self._frames.popleft()
 
     def event(self) -> dict[str, Any]:
@@ -77,6 +83,28 @@ class WorkerDriver:
         kind, count, payload = frame
         assert kind == wire.RESULTS, bytes(payload)
         return wire.decode_results(count, payload)
+
+    def hear(self, name: str) -> dict[str, Any]:
+        """The next event of this name; frames before it stay."""
+
+        def is_it(kind: int, payload: memoryview) -> bool:
+            return kind == wire.EVENT and wire.decode_message(payload)["event"] == name
+
+        return wire.decode_message(self._next(is_it)[2])
+
+    def answer(self) -> tuple[int, Any]:
+        """Status and body of the first row of the next results; events before them stay."""
+        _, count, payload = self._next(lambda kind, payload: kind == wire.RESULTS)
+        row = wire.decode_results(count, payload).rows[0]
+        return row.status, orjson.loads(row.body)
+
+    def _next(self, is_wanted: Callable[[int, memoryview], bool]) -> tuple[int, int, memoryview]:
+        seen: list[tuple[int, int, memoryview]] = []
+        while (frame := self.frame()) is not None and not is_wanted(frame[0], frame[2]):
+            seen.append(frame)
+        assert frame is not None, self.log()
+        self._frames.extendleft(reversed(seen))
+        return frame
 
     def send(self, *bodies: bytes, meta: bytes = JSON) -> int:
         batch_id = next(self._batch_ids)

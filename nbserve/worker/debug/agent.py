@@ -20,6 +20,7 @@ from nbserve.worker.debug.session import Session
 
 if TYPE_CHECKING:
     from nbserve.worker.debug.debugger import Debugger
+    from nbserve.worker.debug.editor import Editor
 
 BACKLOG = 16
 LATE_PROMPT_S = 2.0
@@ -180,10 +181,23 @@ class _Client:
     def _begin_debugpy(self, session: Session, message: Message) -> None:
         from nbserve.worker.debug.editor import Editor
 
-        port = Editor(int(message.get("port") or 0)).listen()
-        self._debugger.tell_spent("debugpy traced it")
+        editor = Editor(int(message.get("port") or 0), self._debugger.bundle(), self._debugger)
+        port = editor.listen()
+        self._debugger.give_to(editor, session)
         self._link.send("listening", port=port)
+        for label, file in editor.files.items():
+            session.note(f"{label} is there: {file}")
+        _start(self._watch_editor, editor, session)
+
+    def _watch_editor(self, editor: Editor, session: Session) -> None:
+        if editor.wait_until_connected():
+            self._debugger.editor_connected()
+            editor.wait_until_left()
+            self._debugger.end(session, "the editor has left; this worker is replaced, as it runs slower now")
 
 
 def _start(work: Callable[..., Any], *arguments: Any) -> None:
-    threading.Thread(target=work, args=arguments, name="nbserve-debug", daemon=True).start()
+    thread = threading.Thread(target=work, args=arguments, name="nbserve-debug", daemon=True)
+    # Else debugpy stops this thread too whenever it stops the handler, and nobody could be served or let go.
+    vars(thread).update(pydev_do_not_trace=True, is_pydev_daemon_thread=True)
+    thread.start()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 import types
 from collections.abc import Collection
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nbserve.debugwire import Reason
 from nbserve.errors import DebugError
@@ -20,8 +22,13 @@ from nbserve.worker.debug.hooks import BreakpointHook, log
 from nbserve.worker.debug.last_error import LastError
 from nbserve.worker.debug.session import Session
 from nbserve.worker.debug.stacks import is_ours, shown_file
+from nbserve.worker.debug.worker_pdb import WorkerPdb
 from nbserve.worker.runner import Runner
 from nbserve.worker.spec import WorkerSpec
+from nbserve.worker.stages import Pipeline
+
+if TYPE_CHECKING:
+    from nbserve.worker.debug.editor import Editor
 
 
 class Debugger:
@@ -38,6 +45,7 @@ class Debugger:
         self._channel = channel
         self._calls = calls
         self._runner: Runner | None = None
+        self._pipeline: Pipeline | None = None
         # Guards the session and the hold, and tells of their changes.
         self._changed = threading.Condition()
         self._hold: Hold | None = None
@@ -45,6 +53,7 @@ class Debugger:
         self._main = threading.main_thread().ident or 0
         self._pid = os.getpid()
         self._interrupting: Session | None = None
+        self._gone: WorkerPdb | None = None
         self._agent: Agent | None = None
 
     # For the worker's main loop
@@ -70,7 +79,7 @@ class Debugger:
             return
         runner.on_failure = self.errors.keep
         with self._changed:
-            self._runner = runner
+            self._runner, self._pipeline = runner, runner.pipeline
             session = self.session
         if session is not None:
             self._guard(session)
@@ -78,10 +87,11 @@ class Debugger:
             self.batch_done()
 
     def batch_done(self) -> None:
-        """After a batch was answered: nothing of it is held or traced any more."""
-        sys.settrace(None)
-        self.leave()
+        """After a batch was answered: nothing of it is held, and nothing traced, but for an editor."""
         session = self.session
+        if session is None or session.editor is None:
+            sys.settrace(None)
+        self.leave()
         if session is not None and session.has_stopped and not self._is_held():
             session.has_stopped = session.has_shown_error = False
             if not session.repeat:
@@ -106,6 +116,9 @@ class Debugger:
         held = hold.told(self._spec.id_prefix) if hold is not None else None
         who = session.who if session is not None else None
         return {"worker": self._spec.worker_index, "held": held, "debugger": who}
+
+    def bundle(self) -> Path:
+        return Path(self._spec.bundle)
 
     def handler(self) -> Any:
         if self._runner is None:
@@ -132,6 +145,15 @@ class Debugger:
             self._changed.notify_all()
         self._guard(session)
 
+    def give_to(self, editor: Editor, session: Session) -> None:
+        """Have the editor stop what it asks for from the next batch on."""
+        session.editor = editor
+        self._guard(session)
+
+    def editor_connected(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     def interrupt(self, session: Session) -> None:
         """Have the main thread stop where it is, if nothing is held already."""
         if not self._is_held():
@@ -148,15 +170,16 @@ class Debugger:
         self._unguard()
         if hold is not None:
             self._release(hold)
-        if session.pdb is not None:
-            session.pdb.is_over = True
+        if (pdb := session.pdb or session.post_mortem) is not None:
+            pdb.is_over = True
+        if session.editor is not None:
+            session.editor.close()
+            self._channel.send_message({"event": "spent", "text": "debugpy has traced it"})
         session.link.send(event, text=text)
         session.link.hang_up()
         self._channel.send_message({"event": "debugger", "who": None, "kind": None})
-        self._cut_off(session)
-
-    def tell_spent(self, why: str) -> None:
-        self._channel.send_message({"event": "spent", "text": why})
+        if pdb is not None:
+            self._cut_off(pdb)
 
     # For the threads that stop
 
@@ -177,10 +200,16 @@ class Debugger:
         session = self.session
         if session is not None and session.pdb is not None and session.pdb.is_stepping_in(frame):
             return
+        if session is not None and session.editor is not None and session.can_stop:
+            session.editor.stop_here(frame)
+            return
         outer = sys.gettrace()
         sys.settrace(None)
         self.enter(frame, "breakpoint")
         session = self._await_debugger()
+        if session is not None and session.editor is not None:
+            session.editor.stop_here(frame)
+            return
         if session is not None and session.pdb is not None:
             session.pdb.stop_at(frame, "breakpoint", header)
             return
@@ -197,9 +226,9 @@ class Debugger:
             hold = self._hold = Hold.at(frame, reason, self._request_ids(frame))
             self.is_on = True
             self._acknowledgements.expect()
-            session = self.session if self.session is not None and self.session.pdb is not None else None
+            session = self.session if self.session is not None and self.session.can_stop else None
             if session is not None:
-                session.has_stopped = True
+                session.has_stopped = session.editor is None
         self._channel.send_message(hold.event(None if session is not None else self.hold_timeout_s))
         if session is not None:
             session.link.send("held", **hold.told(self._spec.id_prefix))
@@ -227,11 +256,11 @@ class Debugger:
 
     def _await_debugger(self) -> Session | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._has_prompt() or not self._is_held_here(), self.hold_timeout_s)
-            return self.session if self._has_prompt() else None
+            self._changed.wait_for(lambda: self._can_stop() or not self._is_held_here(), self.hold_timeout_s)
+            return self.session if self._can_stop() else None
 
-    def _has_prompt(self) -> bool:
-        return self.session is not None and self.session.pdb is not None
+    def _can_stop(self) -> bool:
+        return self.session is not None and self.session.can_stop
 
     def _release(self, hold: Hold) -> None:
         with self._changed:
@@ -241,7 +270,7 @@ class Debugger:
             session = self.session
             self._changed.notify_all()
         self._channel.send_message({"event": "resumed"})
-        if session is not None and session.pdb is not None:
+        if session is not None and session.can_stop:
             session.link.send("resumed")
 
     def _is_held(self) -> bool:
@@ -261,8 +290,8 @@ class Debugger:
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         """SIGUSR2, in the main thread: stop here, or cut off what a debugger that has left was evaluating."""
         session, self._interrupting = self._interrupting, None
-        if self._is_cut_off:
-            self._is_cut_off = False
+        pdb, self._gone = self._gone, None
+        if pdb is not None and pdb.is_evaluating:
             raise KeyboardInterrupt
         if frame is None or session is None or session is not self.session or self._is_held_here():
             return
@@ -276,24 +305,29 @@ class Debugger:
             self.enter(frame, "interrupt")
             session.pdb.stop_at(frame, "interrupt")
 
-    _is_cut_off = False
-
-    def _cut_off(self, session: Session) -> None:
+    def _cut_off(self, pdb: WorkerPdb) -> None:
         """What is evaluated at the prompt of a debugger that is gone may never end."""
-        pdb = session.pdb
-        if pdb is not None and pdb.is_evaluating and pdb.prompting == self._main != threading.get_ident():
-            self._is_cut_off = True
+        if not pdb.is_evaluating or pdb.prompting == threading.get_ident():
+            return
+        if pdb.prompting == self._main:
+            self._gone = pdb
             signal.pthread_kill(self._main, signal.SIGUSR2)
+        elif pdb.prompting is not None:
+            raise_in(pdb.prompting, KeyboardInterrupt)
 
     def _guard(self, session: Session) -> None:
         runner = self._runner
-        if runner is not None and session.pdb is not None and not isinstance(runner.pipeline, Guard):
+        if runner is None or runner.pipeline is not self._pipeline:
+            return
+        if session.pdb is not None:
             runner.pipeline = Guard(runner.pipeline, session, session.pdb)
+        elif session.editor is not None:
+            runner.pipeline = session.editor.traced(runner.pipeline)
 
     def _unguard(self) -> None:
         runner = self._runner
-        if runner is not None and isinstance(runner.pipeline, Guard):
-            runner.pipeline = runner.pipeline.pipeline
+        if runner is not None and self._pipeline is not None:
+            runner.pipeline = self._pipeline
 
     def _switch(self) -> None:
         with self._changed:
@@ -304,3 +338,8 @@ class Debugger:
         sys.settrace(None)
         if self._agent is not None:
             self._agent.forget()
+
+
+def raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Raise an exception in another thread, at its next line of Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))

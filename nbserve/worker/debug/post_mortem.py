@@ -27,7 +27,8 @@ class PostMortem:
 
     def run(self) -> None:
         try:
-            WorkerPdb(Console(self._session.link), self).stop_after(self._found.error, "exception", self._header())
+            pdb = self._session.post_mortem = WorkerPdb(Console(self._session.link), self)
+            pdb.stop_after(self._found.error, "exception", self._header())
         finally:
             self._debugger.end(self._session, "the post-mortem is over")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbserve.worker.debug.link import Console, Link
 from nbserve.worker.debug.targets import Condition, Target
 from nbserve.worker.debug.worker_pdb import Stops, WorkerPdb
+
+if TYPE_CHECKING:
+    from nbserve.worker.debug.editor import Editor
 
 Verb = Literal["attach", "stop", "interrupt", "post_mortem", "debugpy"]
 
@@ -25,7 +28,10 @@ class Session:
     target: Target | None = None
     condition: Condition | None = None
     since_s: float = field(default_factory=time.time)
+    # The prompt that stops what runs, or the one that only looks.
     pdb: WorkerPdb | None = None
+    post_mortem: WorkerPdb | None = None
+    editor: Editor | None = None
     # Of the batch that runs now: whether it was stopped in, and whether its error was shown.
     has_stopped: bool = False
     has_shown_error: bool = False
@@ -34,6 +40,11 @@ class Session:
     @property
     def kind(self) -> str:
         return "debugpy" if self.verb == "debugpy" else "pdb"
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether it has what it takes to stop the worker: a prompt, or an editor that is connected."""
+        return self.pdb is not None or (self.editor is not None and self.editor.is_connected())
 
     def take_control(self, stops: Stops) -> None:
         """Make the prompt with which this debugger stops what runs."""

@@ -223,11 +223,14 @@ class WorkerPdb(pdb.Pdb):
         if line.rstrip().endswith("?") and line.strip("? ") and not self.commands_defining:
             return self._show_completions(line.strip().rstrip("?"))
         try:
-            return bool(super().onecmd(line))
+            self.is_evaluating = True
+            return self.do_detach("") if self.is_over else bool(super().onecmd(line))
         except (Exception, KeyboardInterrupt) as error:
             # A command that breaks must not break the request.
             self.error(traceback.format_exception_only(type(error), error)[-1].strip())
             return False
+        finally:
+            self.is_evaluating = False
 
     def _show_completions(self, text: str) -> bool:
         start = len(text) - len(re.split(r"[\s(\[{,=!]", text)[-1])
@@ -281,8 +284,8 @@ class WorkerPdb(pdb.Pdb):
         return {**self._frame.f_globals, **self._locals()}
 
     def _locals(self) -> Any:
-        local = getattr(self, "curframe_locals", None)
-        return self._frame.f_locals if local is None else local
+        # Read anew each time: before Python 3.13 only what was read since can be written back.
+        return self._frame.f_locals
 
     @property
     def _frame(self) -> types.FrameType:
@@ -387,11 +390,9 @@ class WorkerPdb(pdb.Pdb):
         streams = sys.stdin, sys.stdout
         sys.stdin = self._console
         sys.stdout = _Diverted(streams[1], self._console)
-        self.is_evaluating = True
         try:
             yield
         finally:
-            self.is_evaluating = False
             sys.stdin, sys.stdout = streams
 
 
