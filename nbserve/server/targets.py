@@ -39,7 +39,7 @@ def pick(mode: Mode, workers: Sequence[C], name: str, index: int | None = None) 
     Raises NotFound, Conflict when somebody else debugs it, and DebugError when there is nothing to debug.
     """
     if index is not None:
-        return _asked_for(workers, name, index)
+        return _asked_for(mode, workers, name, index)
     if mode == "attach":
         return _held(workers)
     if mode == "interrupt":
@@ -49,14 +49,17 @@ def pick(mode: Mode, workers: Sequence[C], name: str, index: int | None = None) 
     return _serving(workers, name)
 
 
-def _asked_for(workers: Sequence[C], name: str, index: int) -> C:
-    for worker in workers:
-        if worker.index == index:
-            if worker.state is WorkerState.DEAD:
-                raise Unavailable(f"worker {index} of {name} is not running now")
-            return _free([worker])[0]
-    known = ", ".join(str(worker.index) for worker in workers)
-    raise NotFound(f"{name} has no worker {index}; there are: {known}")
+def _asked_for(mode: Mode, workers: Sequence[C], name: str, index: int) -> C:
+    found = [worker for worker in workers if worker.index == index]
+    if not found:
+        known = ", ".join(str(worker.index) for worker in workers)
+        raise NotFound(f"{name} has no worker {index}; there are: {known}")
+    # A version that starts or drains may have a worker of that index too.
+    held = [worker for worker in found if mode == "attach" and worker.hold is not None]
+    worker = (held or found)[0]
+    if worker.state is WorkerState.DEAD:
+        raise Unavailable(f"worker {index} of {name} is not running now")
+    return _free([worker])[0]
 
 
 def _held(workers: Sequence[C]) -> C | None:

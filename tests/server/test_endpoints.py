@@ -280,6 +280,16 @@ def test_spans_say_where_the_time_went(serve_cell):
     assert span["total_ms"] >= span["inference_ms"]
 
 
+def test_what_prometheus_reads_of_times_is_true(serve_cell, server):
+    endpoint = serve_cell(MOODY, "timed")
+    for _ in range(3):
+        endpoint.predict("x")
+    text = server.metrics()
+    for name in ('queue_seconds_sum{endpoint="timed"}', 'stage_seconds_sum{endpoint="timed",stage="ipc"}'):
+        [line] = [line for line in text.splitlines() if line.startswith(f"nbserve_{name}")]
+        assert 0 <= float(line.split()[-1]) < 5
+
+
 def test_an_error_answer_raises_for_programs(serve_cell):
     endpoint = serve_cell(MOODY)
     with pytest.raises(PredictError, match="must not be bad") as caught:

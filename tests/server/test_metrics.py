@@ -129,6 +129,25 @@ def histogram(counts: list[int], buckets: tuple[float, ...] = (0.1, 1.0)) -> dic
     return {"histograms": {"score": {"help": "How sure.", "buckets": buckets, "counts": counts, "sum": 1.5}}}
 
 
+def test_gauges_of_a_process_go_when_it_ended_unless_another_has_set_them() -> None:
+    metrics = Metrics(lambda: 0)
+    endpoint = metrics.endpoint("digits")
+
+    def heat(worker: int, value: float, pid: int) -> None:
+        endpoint.observe_user_metrics(worker, {"gauges": {"heat": {"help": "Now.", "value": value}}}, pid)
+
+    heat(0, 20, pid=11)
+    heat(1, 30, pid=12)
+    endpoint.observe_user_metrics(1, {"counters": {"cats": {"help": "Seen.", "delta": 2}}}, 12)
+    endpoint.forget_worker(12)
+    assert value(metrics, "heat", endpoint="digits", worker="0") == 20
+    assert value(metrics, "heat", endpoint="digits", worker="1") is None
+    assert value(metrics, "cats_total", endpoint="digits") == 2
+    heat(0, 25, pid=13)
+    endpoint.forget_worker(11)
+    assert value(metrics, "heat", endpoint="digits", worker="0") == 25
+
+
 def test_the_handlers_own_metrics_add_up_over_workers() -> None:
     metrics = Metrics(lambda: 0)
     endpoint = metrics.endpoint("digits")

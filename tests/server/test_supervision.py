@@ -1,0 +1,409 @@
+"""What the server says to its workers and does about them, with workers that say what the test wants said."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from nbserve import wire
+from nbserve.config import EndpointConfig
+from nbserve.errors import StartError
+from nbserve.server import crew
+from nbserve.server.failures import Failure, Failures
+from nbserve.server.machine import Machine
+from nbserve.server.metrics import Metrics
+from nbserve.server.own_request import OwnRequest, make_meta
+from nbserve.server.placement import DeviceSlots, Placement
+from nbserve.server.spans import SpanStore
+from nbserve.server.supervisor import Supervisor
+from nbserve.server.version import Surroundings, Version
+from nbserve.server.worker_state import WorkerState
+
+LIMIT_S = 5.0
+# No process has a number as high as these (Linux).
+PIDS = itertools.count(1 << 22)
+HELD = {"reason": "breakpoint", "file": "cell 1", "line": 7, "function": "preprocess", "wait_s": 120}
+
+
+class Script:
+    """The other end of a worker's channel."""
+
+    def __init__(self, spec: dict[str, Any], channel: int, on_exit: Callable[[int], None]) -> None:
+        self.spec = spec
+        self.pid = next(PIDS)
+        self._on_exit = on_exit
+        self._socket = socket.socket(fileno=os.dup(channel))
+        self._socket.setblocking(False)
+        self._reader = wire.FrameReader()
+        self._frames: list[tuple[int, int, memoryview]] = []
+
+    def say(self, event: str, **values: Any) -> None:
+        self._socket.sendall(wire.encode_message(wire.EVENT, {"event": event, **values}))
+
+    def answer(self, batch: wire.Batch, status: int = 200) -> None:
+        rows = [wire.Result(status, b"", b"1")] * len(batch.rows)
+        self._socket.sendall(b"".join(wire.encode_results(batch.batch_id, wire.Stamps(), rows)))
+
+    async def batch(self) -> wire.Batch:
+        _, count, payload = await self._next(wire.BATCH)
+        return wire.decode_batch(count, payload)
+
+    async def told(self, op: str) -> dict[str, Any]:
+        """The next message of that kind; others are skipped."""
+        while (message := wire.decode_message((await self._next(wire.CONTROL))[2]))["op"] != op:
+            pass
+        return message
+
+    def exit(self, status: int = 0) -> None:
+        self.hang_up()
+        self._on_exit(status)
+
+    def hang_up(self) -> None:
+        self._socket.close()
+
+    async def _next(self, kind: int) -> tuple[int, int, memoryview]:
+        loop = asyncio.get_running_loop()
+        while True:
+            for position, frame in enumerate(self._frames):
+                if frame[0] == kind:
+                    return self._frames.pop(position)
+            data = await asyncio.wait_for(loop.sock_recv(self._socket, 65536), LIMIT_S)
+            assert data, "the server hung up"
+            self._frames += self._reader.feed(data)
+
+
+class Stage:
+    """A supervisor whose nursery starts scripts, and versions on it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.scripts: list[Script] = []
+        self.machine = machine
+        self.slots = DeviceSlots(machine.cores)
+        self.failures = Failures()
+        self.supervisor = Supervisor(asyncio.get_running_loop(), cast("Any", self))
+
+    async def start_worker(self, spec: dict[str, Any], fds: list[int], on_exit: Callable[[int], None]) -> int:
+        self.scripts.append(Script(spec, fds[0], on_exit))
+        return self.scripts[-1].pid
+
+    def version(self, **settings: Any) -> Version:
+        around = Surroundings(
+            name="h",
+            id_prefix="ab",
+            supervisor=self.supervisor,
+            placement=Placement(self.machine),
+            slots=self.slots,
+            spans=SpanStore(),
+            metrics=Metrics(lambda: 0).endpoint("h"),
+            on_change=lambda: None,
+            failures=self.failures,
+        )
+        bundle = SimpleNamespace(path=Path("bundle"), version="1234")
+        return Version(cast("Any", bundle), EndpointConfig().changed(settings), around)
+
+    async def serve(self, **settings: Any) -> tuple[Version, list[Script]]:
+        """A version that serves, and its workers' scripts."""
+        version, before = self.version(**settings), len(self.scripts)
+        starting = asyncio.ensure_future(version.start(lambda text: None))
+        await self.started(before + version.config.workers)
+        await starting
+        version.serve()
+        return version, self.scripts[before:]
+
+    async def started(self, count: int) -> Script:
+        """Wait until so many workers were started in all; gives the last one, which says it is ready."""
+        ready = len(self.scripts)
+        await until(lambda: len(self.scripts) >= count)
+        for script in self.scripts[ready:]:
+            script.say("ready")
+        return self.scripts[-1]
+
+    async def close(self) -> None:
+        """Hang up, and give the server's ends the turns of the loop that they need to be closed."""
+        await self.supervisor.close()
+        for script in self.scripts:
+            script.hang_up()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.002)
+
+
+def play(scene: Callable[[Stage], Awaitable[None]], gpus: int = 0) -> None:
+    async def run() -> None:
+        stage = Stage(Machine(cores=4, gpus=gpus))
+        try:
+            await scene(stage)
+        finally:
+            await stage.close()
+
+    asyncio.run(run())
+
+
+def request() -> OwnRequest:
+    return OwnRequest(make_meta("application/json"), b"1")
+
+
+def test_a_held_worker_gives_back_what_was_sent_ahead_and_its_time_stands_still() -> None:
+    async def scene(stage: Stage) -> None:
+        version, [script] = await stage.serve(max_batch_size=1)
+        [worker] = version.crew.workers
+        first, second = request(), request()
+        version.submit(first)
+        version.submit(second)
+        running, ahead = await script.batch(), await script.batch()
+        began_ns = worker.channel.in_flight[0].started_ns
+        script.say("held", request_ids=[first.request_id], **HELD)
+        assert (await script.told("hold_taken"))["dropped"] == [ahead.batch_id]
+        assert worker.state is WorkerState.HELD
+        assert worker.hold is not None
+        assert str(worker.hold) == f"cell 1, line 7 in preprocess (request ab-{first.request_id:x})"
+        assert version.is_held
+        standin = await stage.started(2)
+        again = await standin.batch()
+        standin.answer(again)
+        assert (await second.reply).status == 200
+        since_ns = worker.hold.since_ns
+        script.say("resumed")
+        await until(lambda: worker.state is WorkerState.BUSY)
+        held_ns = time.monotonic_ns() - since_ns
+        assert 0 < worker.channel.in_flight[0].started_ns - began_ns <= held_ns
+        script.answer(running)
+        assert (await first.reply).status == 200
+        assert worker.state is WorkerState.READY
+
+    play(scene)
+
+
+def test_one_that_was_held_twice_in_a_batch_is_told_twice_and_each_time_counts() -> None:
+    async def scene(stage: Stage) -> None:
+        version, [script] = await stage.serve()
+        [worker] = version.crew.workers
+        version.submit(asked := request())
+        batch = await script.batch()
+        began_ns = worker.channel.in_flight[0].started_ns
+        for _ in range(2):
+            script.say("held", request_ids=[asked.request_id], **HELD)
+            assert (await script.told("hold_taken"))["dropped"] == []
+        first_ns = worker.channel.in_flight[0].started_ns
+        assert first_ns > began_ns
+        script.say("resumed")
+        script.answer(batch)
+        assert (await asked.reply).status == 200
+
+    play(scene)
+
+
+def test_breakpoints_hold_only_while_a_version_serves_and_nobody_else_is_held() -> None:
+    async def scene(stage: Stage) -> None:
+        version = stage.version(workers=2)
+        starting = asyncio.ensure_future(version.start(lambda text: None))
+        await stage.started(2)
+        await starting
+        one, two = stage.scripts
+        assert one.spec["breakpoints"] is two.spec["breakpoints"] is True
+        assert [(await script.told("breakpoints"))["on"] for script in (one, two)] == [False, False]
+        version.serve()
+        assert [(await script.told("breakpoints"))["on"] for script in (one, two)] == [True, True]
+        version.submit(asked := request())
+        batch = await one.batch()
+        one.say("held", request_ids=[asked.request_id], **HELD)
+        assert (await two.told("breakpoints"))["on"] is False
+        one.say("resumed")
+        one.answer(batch)
+        assert (await two.told("breakpoints"))["on"] is True
+        draining = asyncio.ensure_future(version.drain())
+        assert [(await script.told("breakpoints"))["on"] for script in (one, two)] == [False, False]
+        for script in (one, two):
+            await script.told("stop")
+            script.exit()
+        await draining
+
+    play(scene)
+
+
+def test_a_held_worker_does_not_keep_others_from_its_gpu() -> None:
+    async def scene(stage: Stage) -> None:
+        one, [first] = await stage.serve()
+        two, [second] = await stage.serve()
+        one.submit(held := request())
+        two.submit(other := request())
+        batch = await first.batch()
+        assert two.batcher.waiting == 1
+        first.say("held", request_ids=[held.request_id], **HELD)
+        second.answer(await second.batch())
+        assert (await other.reply).status == 200
+        first.say("resumed")
+        await until(lambda: stage.slots.in_flight("cuda:0") == 1)
+        two.submit(waits := request())
+        assert two.batcher.waiting == 1
+        first.answer(batch)
+        second.answer(await second.batch())
+        assert (await waits.reply).status == 200
+        await until(lambda: stage.slots.in_flight("cuda:0") == 0)
+
+    play(scene, gpus=1)
+
+
+def test_a_spent_worker_is_replaced_when_its_debugger_left_and_that_is_no_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(stage: Stage) -> None:
+        version, [script, _] = await stage.serve(workers=2)
+        worker = version.crew.workers[0]
+        script.say("debugger", who="Ada", kind="debugpy")
+        script.say("spent", text="debugpy traced it")
+        await until(lambda: worker.spent)
+        assert worker.state is WorkerState.READY
+        assert worker.is_time_still
+        script.say("debugger", who=None, kind=None)
+        await script.told("stop")
+        script.exit()
+        successor = await stage.started(3)
+        await until(lambda: worker.state is WorkerState.READY)
+        assert worker.pid == successor.pid
+        assert (worker.restarts, worker.spent, worker.is_time_still) == (0, None, False)
+
+    play(scene)
+
+
+def test_a_stand_in_comes_once_holds_at_no_breakpoint_and_leaves_after_the_last_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew, "LINGER_S", 0.0)
+
+    async def scene(stage: Stage) -> None:
+        version, [script] = await stage.serve()
+        version.submit(asked := request())
+        batch = await script.batch()
+        script.say("held", request_ids=[asked.request_id], **HELD)
+        standin = await stage.started(2)
+        assert (standin.spec["breakpoints"], standin.spec["worker_index"]) == (False, 1)
+        await until(lambda: version.is_ready)
+        assert [worker.role for worker in version.crew.everyone] == ["worker", "stand-in"]
+        script.say("resumed")
+        script.answer(batch)
+        await standin.told("stop")
+        standin.exit()
+        await until(lambda: [worker.role for worker in version.crew.everyone] == ["worker"])
+        assert len(stage.scripts) == 2
+
+    play(scene)
+
+
+def test_a_stand_in_that_cannot_start_is_not_tried_again_for_the_same_hold() -> None:
+    async def scene(stage: Stage) -> None:
+        version, [script] = await stage.serve()
+        version.submit(asked := request())
+        batch = await script.batch()
+        script.say("held", request_ids=[asked.request_id], **HELD)
+        await until(lambda: len(stage.scripts) == 2)
+        stage.scripts[1].say("failed", error="no memory is left", traceback="")
+        stage.scripts[1].exit(3 << 8)
+        await until(lambda: version.crew.standin is None)
+        version.crew.review()
+        assert len(stage.scripts) == 2
+        assert version.is_held
+        script.say("resumed")
+        script.answer(batch)
+        assert (await asked.reply).status == 200
+
+    play(scene)
+
+
+def test_a_debugger_that_never_attaches_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LINGER_S", 0.0)
+    monkeypatch.setattr(crew, "ATTACH_WITHIN_S", 0.0)
+
+    async def scene(stage: Stage) -> None:
+        version, [_] = await stage.serve()
+        [worker] = version.crew.workers
+        version.crew.wish(worker, "stop")
+        standin = await stage.started(2)
+        assert await version.crew.has_standin()
+        assert version.crew.preferred is None
+        version.crew.answered(worker)
+        await standin.told("stop")
+        starting = asyncio.ensure_future(version.crew.start_replay(Failure("ab-1", "no good", b"\0\0", b"", 0, None)))
+        replay = await stage.started(3)
+        version.crew.answered(await starting)
+        await replay.told("stop")
+
+    play(scene)
+
+
+def test_a_debugger_that_waits_for_a_request_is_preferred_until_it_leaves() -> None:
+    async def scene(stage: Stage) -> None:
+        version, scripts = await stage.serve(workers=3)
+        worker = version.crew.workers[2]
+        version.crew.wish(worker, "stop")
+        version.crew.answered(worker)
+        scripts[2].say("debugger", who="Ada", kind="pdb")
+        await until(lambda: version.crew.preferred is worker)
+        version.submit(asked := request())
+        scripts[2].answer(await scripts[2].batch())
+        assert (await asked.reply).status == 200
+        scripts[2].say("debugger", who=None, kind=None)
+        await until(lambda: version.crew.preferred is None)
+        version.submit(asked := request())
+        scripts[0].answer(await scripts[0].batch())
+        assert (await asked.reply).status == 200
+
+    play(scene)
+
+
+def test_a_start_that_is_held_has_no_time_out_and_then_has_the_rest_of_its_time() -> None:
+    async def scene(stage: Stage) -> None:
+        version = stage.version(start_timeout_s=0.2)
+        starting = asyncio.ensure_future(version.start(lambda text: None))
+        await until(lambda: stage.scripts)
+        [script] = stage.scripts
+        script.say("held", request_ids=[], **HELD)
+        [worker] = version.crew.workers
+        await until(lambda: worker.state is WorkerState.HELD)
+        since = time.monotonic()
+        await until(lambda: time.monotonic() - since > 0.4)
+        assert not worker.is_hung
+        script.say("resumed")
+        await until(lambda: worker.state is WorkerState.STARTING)
+        await until(lambda: worker.was_killed)
+        script.exit(signal.SIGKILL)
+        with pytest.raises(StartError, match="start_timeout_s"):
+            await starting
+
+    play(scene)
+
+
+def test_failing_requests_are_kept_with_what_the_handler_said() -> None:
+    async def scene(stage: Stage) -> None:
+        version, [script] = await stage.serve()
+        version.submit(asked := request())
+        batch = await script.batch()
+        script.say("handler_error", request_ids=[asked.request_id], error="ValueError: no good", traceback="")
+        script.answer(batch, 500)
+        assert (await asked.reply).status == 500
+        failure = stage.failures.newest
+        assert failure is not None
+        assert (failure.error, failure.body, failure.worker) == ("ValueError: no good", b"1", 0)
+        replayed = OwnRequest(failure.meta, failure.body, is_direct=True, is_replay=True)
+        version.submit_to(version.crew.workers[0], replayed)
+        script.answer(await script.batch(), 500)
+        assert (await replayed.reply).status == 500
+        assert len(stage.failures) == 1, "a replay that fails again is no new failure"
+
+    play(scene)
