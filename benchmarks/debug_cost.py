@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +27,8 @@ from benchmarks.workloads import JSON, examples
 README = Path(__file__).with_name("README.md")
 WORKLOAD, WORKERS, THREADS = "echo", 1, 1
 MANY = 32
-ATTACH_LIMIT_S = 30.0
+# What `nbserve attach` says once it is attached.
+IN_PLACE = ("waiting for a breakpoint()", "will stop in")
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ VARIANTS = (
     BASE,
     Variant("the same once more (noise)", options=()),
     Variant("`--debug`, nobody attached"),
-    Variant("`--debug`, a debugger waits for a `breakpoint()`", attach=("--worker", "0")),
-    Variant("armed: `--at handle --if False`", attach=("--at", "handle", "--if", "False", "--repeat")),
+    Variant("`--debug`, a debugger waits for a `breakpoint()`", attach=()),
+    Variant("`--debug`, `--at handle --if False` and its stand-in", attach=("--at", "handle", "--if", "False")),
 )
 
 
@@ -121,34 +120,33 @@ def _press(url: str, body: Path, connections: int, seconds: int) -> Load:
 
 @contextmanager
 def _debugger(options: Sequence[str], folder: str) -> Iterator[None]:
-    """`nbserve attach`, there before the block runs, and still there at its end."""
-    variables = {**os.environ, "NBSERVE_RUNTIME_DIR": folder}
-    # Its input stays open: the end of it would detach.
+    """`nbserve attach`, in place before the block runs and still there at its end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "nbserve", "attach", "bench", *options],
-        env=variables,
-        stdin=subprocess.PIPE,
+        env={**os.environ, "NBSERVE_RUNTIME_DIR": folder},
+        stdin=subprocess.PIPE,  # It stays open: its end would detach.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        text=True,
     )
+    said: list[str] = []
     try:
-        deadline_s = time.monotonic() + ATTACH_LIMIT_S
-        while not _is_attached(variables) and process.poll() is None and time.monotonic() < deadline_s:
-            time.sleep(0.01)
+        said.extend(_up_to(IN_PLACE, process.stdout or ()))
         yield
-        is_there = process.poll() is None and _is_attached(variables)
+        is_there = process.poll() is None
     finally:
         process.kill()
-        said = process.communicate()[0].decode()
+        said.append(process.communicate()[0])
     if not is_there:
-        raise RuntimeError(f"the debugger was not attached all the time: {said[-500:]}")
+        raise RuntimeError(f"the debugger left during the measurement: {''.join(said)[-500:]}")
 
 
-def _is_attached(variables: dict[str, str]) -> bool:
-    command = [sys.executable, "-m", "nbserve", "ps", "--json"]
-    [server] = json.loads(subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE).stdout)
-    return any(worker["debugger"] for endpoint in server["endpoints"] for worker in endpoint["workers"])
+def _up_to(signs: Sequence[str], lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if any(sign in line for sign in signs):
+            return
 
 
 def _kind(variant: Variant, folder: str) -> Kind:
@@ -183,7 +181,7 @@ def _cell(turns: Turns, variant: Variant, of: Callable[[Turn], float]) -> str:
 
 
 def _line(turn: Turn) -> str:
-    return ", ".join(f"{number(of(turn))} {name}" for name, of in MEASURES.items())
+    return "; ".join(f"{name}: {number(of(turn))}" for name, of in MEASURES.items())
 
 
 def _parser() -> argparse.ArgumentParser:
