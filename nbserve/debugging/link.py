@@ -15,6 +15,13 @@ from nbserve.errors import DebugError
 Event = dict[str, Any]
 
 
+def can_read(end: socket.socket, limit_s: float | None = 0.0) -> bool:
+    """Whether there is something to read, or the end of it, within the time."""
+    poll = select.poll()  # Kernels have many files open, and select() takes only the first 1,024.
+    poll.register(end, select.POLLIN)
+    return bool(poll.poll(None if limit_s is None else limit_s * 1000))
+
+
 class Link:
     """One connection to an agent. When the other end is gone, it reads as the event `ended`."""
 

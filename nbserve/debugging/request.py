@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import secrets
-import select
 import socket
 import threading
 from typing import TYPE_CHECKING
 
 import orjson
 
+from nbserve.debugging.link import can_read
 from nbserve.errors import NbserveError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class DrivenRequest:
     def wait(self, limit_s: float | None = None) -> str:
         """The answer in words, waited for; KeyboardInterrupt gets through."""
         # Not join(): on some versions of Python no signal interrupts it.
-        is_answered, _, _ = select.select([self.answered], [], [], limit_s)
+        is_answered = can_read(self.answered, limit_s)
         return self._text if is_answered else "the request goes on; its answer is not waited for"
 
     def _run(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from nbserve.debugging.console import Console
-from nbserve.debugging.link import Event, Link
+from nbserve.debugging.link import Event, Link, can_read
 from nbserve.debugwire import PROTOCOL
 from nbserve.errors import DebugError
 
@@ -99,7 +98,7 @@ class Session:
         return max(0.0, min(at for at, _ in self._alarms) - time.monotonic()) if self._alarms else None
 
     def _on_silence(self) -> None:
-        if self._answered is not None and select.select([self._answered], [], [], 0)[0]:
+        if self._answered is not None and can_read(self._answered):
             self._answered, self._is_answered = None, True
             if not self._is_held:
                 self._set_alarms()
@@ -152,12 +151,12 @@ class Session:
 
     def _on_listening(self, event: Event) -> None:
         port = event["port"]
-        self._console.note(f"debugpy listens at 127.0.0.1:{port}; the worker is an editor's until you leave (Ctrl-C)")
+        self._console.note(f"debugpy listens at 127.0.0.1:{port} until you interrupt; then this worker is replaced")
         self._console.write(f"for VS Code's launch.json:\n{LAUNCH % port}\n")
 
     def _on_held(self, event: Event) -> None:
         self._is_held = self._has_stopped = True
-        self._alarms = []
+        self._alarms, self._hint = [], None
         self._console.note(f"worker {self._worker} stopped in {where(event)}{_requests(event)}")
 
     def _on_out(self, event: Event) -> None:

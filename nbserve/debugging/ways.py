@@ -25,7 +25,7 @@ ANSWER_LIMIT_S = 0.5
 
 OTHER_WAYS = "--at METHOD or LINE, --request JSON, --last-error, --replay, --interrupt"
 NO_PROMPT = (
-    "no prompt yet: it comes when the C code returns to Python. Ctrl-C leaves; a worker that never comes back is"
+    "no prompt yet: it comes when the C code returns to Python. Interrupt to leave; a worker that never comes back is"
     " replaced after response_timeout_s"
 )
 
@@ -121,8 +121,8 @@ class Debugging:
 
     def _wait_for_a_hold(self) -> dict[str, Any]:
         name, limit_s = self.endpoint.name, self.options.limit_s
-        until = "Ctrl-C leaves" if limit_s is None else f"for {limit_s:g} s"
-        self.console.note(f"no worker of {name} is held; waiting for a breakpoint() in it, {until}")
+        until = "until you interrupt" if limit_s is None else f"for {limit_s:g} s"
+        self.console.note(f"no worker of {name} is held; waiting {until} for a breakpoint() in it")
         self.console.note(f"other ways in: {OTHER_WAYS}")
         try:
             for held in self.endpoint.holds(limit_s):

@@ -323,7 +323,7 @@ def test_with_nobody_held_it_waits_for_a_hold_without_a_debugger(agent):
         endpoint._holds = [[], [{**free, "worker": 1, "debugger": "someone", "socket": "elsewhere"}], [free]]
         text = debug(endpoint, DebugOptions(commands=["p x", "c"]))
     assert text.startswith(
-        "-- no worker of digits is held; waiting for a breakpoint() in it, for 60 s\n-- other ways in: --at"
+        "-- no worker of digits is held; waiting for 60 s for a breakpoint() in it\n-- other ways in: --at"
     )
 
 
