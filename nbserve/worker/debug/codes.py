@@ -75,7 +75,9 @@ def _inside(found: Any, name: str) -> Any:
     if isinstance(found, (functools.partial, functools.cached_property)):
         return found.func
     # A module that torch.compile made holds the one that it was made from.
-    return getattr(found, "_modules", {}).get("_orig_mod") or _method_of(type(found), "__call__")
+    modules = inspect.getattr_static(found, "_modules", None)
+    original = modules.get("_orig_mod") if isinstance(modules, dict) else None
+    return original if original is not None else _method_of(type(found), "__call__")
 
 
 def _method_of(kind: type, *names: str) -> Any:
