@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import os
 import signal
 import socket
@@ -200,6 +201,28 @@ def test_a_person_at_a_console_gets_the_same(agent):
         text = debug(endpoint, DebugOptions(), person)
     assert "(Pdb) p x\n3\n" in text
     assert person.notes[-1] == "request ab-1 was answered"
+
+
+def test_without_a_console_it_is_the_terminal(agent, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("p x\nc\n"))
+    with agent(held_then_prompt) as endpoint:
+        debug(endpoint, DebugOptions())
+    shown = capsys.readouterr().out
+    assert shown.startswith("-- worker 0 stopped in preprocess, cell 3, line 12, request ab-1\n> cell 3(12)")
+    assert shown.endswith("(Pdb) -- request ab-1 was answered\n")
+
+
+def test_the_end_of_a_terminals_input_detaches(agent, monkeypatch, capsys):
+    def script(agent: Agent) -> None:
+        agent.expect("attach")
+        agent.say("held", **HELD)
+        agent.say("prompt", text="(Pdb) ")
+        agent.expect("detach")
+
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with agent(script) as endpoint:
+        debug(endpoint, DebugOptions())
+    assert capsys.readouterr().out.endswith("(Pdb) \n-- detached: the request goes on\n")
 
 
 def test_the_agent_is_told_who_it_is(agent):
