@@ -223,7 +223,7 @@ class Debugger:
             if self._is_held_here():
                 return
             self._changed.wait_for(lambda: self._hold is None)
-            hold = self._hold = Hold.at(frame, reason, self._request_ids(frame))
+            hold = self._hold = Hold.at(frame, reason, self._request_ids())
             self.is_on = True
             self._acknowledgements.expect()
             session = self.session if self.session is not None and self.session.can_stop else None
@@ -240,7 +240,7 @@ class Debugger:
             return
         self._release(hold)
         session = self.session
-        if session is not None and hold.thread != self._main and not hold.request_ids and not session.repeat:
+        if session is not None and not session.repeat and hold.thread != self._main and not self._is_running():
             self.end(session, "the thread goes on")
 
     def detach(self) -> None:
@@ -279,13 +279,12 @@ class Debugger:
     def _is_held_here(self) -> bool:
         return self._hold is not None and self._hold.thread == threading.get_ident()
 
-    def _request_ids(self, frame: types.FrameType) -> tuple[int, ...]:
-        """The requests that the main thread runs now."""
-        if threading.get_ident() != self._main:
-            frame = sys._current_frames()[self._main]
-        if self._runner is None or self.call_of(frame).f_code not in self._calls:
-            return ()
-        return self._runner.request_ids()
+    def _request_ids(self) -> tuple[int, ...]:
+        return self._runner.request_ids() if self._runner is not None and self._is_running() else ()
+
+    def _is_running(self) -> bool:
+        """Whether the main thread is in the handler now."""
+        return self.call_of(sys._current_frames()[self._main]).f_code in self._calls
 
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         """SIGUSR2, in the main thread: stop here, or cut off what a debugger that has left was evaluating."""

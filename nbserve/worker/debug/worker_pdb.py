@@ -97,11 +97,12 @@ class WorkerPdb(pdb.Pdb):
         self._reason = reason
         self.reset()
         self._refused = (_RUNNING if allowed else _RUNNING | _GOING_ON, allowed or "nothing runs here: q leaves")
-        if header:
-            self.message(header)
+        found = handler_traceback(error)
+        self._stops.enter(innermost(found), reason)
+        self.message(header)
         self._looks_for_user = True
         try:
-            self.interaction(None, handler_traceback(error))
+            self.interaction(None, found)
         finally:
             self._refused = (set(), "")
 
@@ -187,7 +188,8 @@ class WorkerPdb(pdb.Pdb):
         self._carry_out()
 
     def interaction(self, frame: types.FrameType | None, traceback: Any) -> None:
-        self._stops.enter(frame if frame is not None else _innermost(traceback), self._reason)
+        if frame is not None:
+            self._stops.enter(frame, self._reason)
         before, self.prompting = self.prompting, threading.get_ident()
         try:
             super().interaction(frame, traceback)
@@ -450,20 +452,19 @@ def label_of(filename: str) -> str | None:
     return next((label for label in labels if label.lower().endswith(f", {filename.lower()}")), None)
 
 
-def handler_traceback(error: BaseException) -> types.TracebackType | None:
+def handler_traceback(error: BaseException) -> types.TracebackType:
     """The error's traceback from the handler's first frame on."""
     found = error.__traceback__
-    while found is not None and found.tb_next is not None and _is_the_workers(found.tb_frame):
+    assert found is not None, "it was raised"
+    while found.tb_next is not None and _is_the_workers(found.tb_frame):
         found = found.tb_next
     return found
 
 
-def _innermost(traceback: Any) -> types.FrameType:
-    found = getattr(traceback, "__traceback__", None) or traceback
-    while found.tb_next is not None:
-        found = found.tb_next
-    frame: types.FrameType = found.tb_frame
-    return frame
+def innermost(traceback: types.TracebackType) -> types.FrameType:
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame
 
 
 def _is_the_workers(frame: types.FrameType) -> bool:
