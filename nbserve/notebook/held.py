@@ -24,17 +24,9 @@ def sentence(name: str, held: Mapping[str, Any], now_s: float) -> str:
     return f"{place(held)}; %serve debug {name} attaches{_goes_on(held, now_s)}"
 
 
-def sentences(endpoint: Mapping[str, Any], now_s: float) -> list[str]:
-    """One for each worker of an endpoint's status object that is held or has a debugger."""
-    return [
-        sentence(endpoint["name"], worker["held"], now_s) if worker.get("held") else _attached(worker)
-        for worker in endpoint["workers"]
-        if worker.get("held") or worker.get("debugger")
-    ]
-
-
-def _attached(worker: Mapping[str, Any]) -> str:
-    return f"worker {worker['index']} runs; {worker['debugger']} waits for it to stop"
+def of(endpoint: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The holds in an endpoint's status object."""
+    return [worker["held"] for worker in endpoint["workers"] if worker.get("held")]
 
 
 def _goes_on(held: Mapping[str, Any], now_s: float) -> str:

@@ -15,7 +15,7 @@ from nbserve.errors import NbserveError
 from nbserve.notebook import attend, cell, options, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
-from nbserve.notebook.status import card
+from nbserve.notebook.status import Shown, card
 from nbserve.notebook.watch import Holds, Watches
 from nbserve.options import settings_of
 from nbserve.serving import Order, deploy, home
@@ -59,14 +59,27 @@ class ServeMagics(Magics):
         with ProgressLine(self.shell, order.name) as progress:
             attended = attend.Starting(self.shell, order.name, progress)
             endpoint = deploy(order, home(), attended, progress.keep)
-            took_s = time.monotonic() - began
+            draw = Drawn(endpoint, progress, time.monotonic() - began)
+            draw([])
+        if progress.updates_in_place:
+            self._watches.of(endpoint).draw(draw)
 
-            def draw(_: Holds = ()) -> None:
-                progress.finish(card(endpoint.stats(), endpoint.curl(), took_s, progress.notes))
 
-            draw()
-            if progress.updates_in_place:
-                self._watches.of(endpoint).draw(draw)
+class Drawn:
+    """The card of a cell, in the place of its progress; drawn again when workers are held and when they go on."""
+
+    def __init__(self, endpoint: Endpoint, progress: ProgressLine, took_s: float) -> None:
+        self._endpoint = endpoint
+        self._progress = progress
+        self._took_s = took_s
+        self._as_served = self._card([])
+
+    def __call__(self, held: Holds) -> None:
+        self._progress.finish(self._card(held) if held else self._as_served)
+
+    def _card(self, held: Holds) -> Shown:
+        endpoint = self._endpoint
+        return card(endpoint.stats(), endpoint.curl(), self._took_s, self._progress.notes, held)
 
 
 def allow_help_alone(lines: list[str]) -> list[str]:

@@ -37,13 +37,22 @@ def note(name: str, text: str) -> Shown:
     return Shown(f"<div><b>{_safe(name)}</b> <span style='{_FAINT}'>{_safe(text)}</span></div>", f"{name}: {text}")
 
 
-def card(endpoint: Mapping[str, Any], curl: str, took_s: float | None = None, notes: Sequence[str] = ()) -> Shown:
-    """An endpoint: URL, a curl line to copy, version, workers, held ones, settings that differ from the defaults."""
+def card(
+    endpoint: Mapping[str, Any],
+    curl: str,
+    took_s: float | None = None,
+    notes: Sequence[str] = (),
+    holds: Sequence[Mapping[str, Any]] | None = None,
+) -> Shown:
+    """An endpoint: URL, a curl line to copy, version, workers, held ones, settings that differ from the defaults.
+
+    `holds` may know more than the status: workers of a version that leaves are held too.
+    """
     rows = [
         ("URL", endpoint["url"] or "none"),
         ("try it", curl),
         ("workers", workers(endpoint["workers"])),
-        *(("held", text) for text in held.sentences(endpoint, time.time())),
+        *(("held", text) for text in _held(endpoint, holds)),
         ("settings", settings(endpoint["settings"])),
         *_requests_row(endpoint),
         *(("note", text) for text in notes),
@@ -61,7 +70,8 @@ def table(servers: Sequence[Mapping[str, Any]]) -> Shown:
     heads = ("endpoint", "state", "version", "workers", "queued", "answers", "URL")
     parts = [(_server_line(server), [_row(endpoint) for endpoint in server["endpoints"]]) for server in servers]
     tables = "".join(_table_html(line, heads, rows) for line, rows in parts)
-    below = [text for server in servers for endpoint in server["endpoints"] for text in _held_lines(endpoint)]
+    endpoints = [endpoint for server in servers for endpoint in server["endpoints"]]
+    below = [f"{endpoint['name']}: {text}" for endpoint in endpoints for text in _held(endpoint)]
     notes = "".join(f"<div style='{_FAINT}'>{_safe(text)}</div>" for text in below)
     return Shown(tables + notes, "\n".join([_tables_text(heads, parts), *below]))
 
@@ -112,8 +122,9 @@ def _server_line(server: Mapping[str, Any]) -> str:
     return f"{kind}, pid {server['pid']}" + ("" if server["endpoints"] else ": no endpoints yet")
 
 
-def _held_lines(endpoint: Mapping[str, Any]) -> list[str]:
-    return [f"{endpoint['name']}: {text}" for text in held.sentences(endpoint, time.time())]
+def _held(endpoint: Mapping[str, Any], holds: Sequence[Mapping[str, Any]] | None = None) -> list[str]:
+    now_s = time.time()
+    return [held.sentence(endpoint["name"], each, now_s) for each in (held.of(endpoint) if holds is None else holds)]
 
 
 def _row(endpoint: Mapping[str, Any]) -> tuple[str, ...]:

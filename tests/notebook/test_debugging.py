@@ -500,12 +500,42 @@ def test_the_card_and_the_status_show_a_hold_and_its_end(kernel: Any, shop: Shop
     assert "2 ready" in served.text
 
 
+EARLY = """%%serve early
+import nbserve
+
+class Early(nbserve.Handler):
+    def initialize(self, context):
+        size = 3
+        breakpoint()
+        self.size = size
+
+    def handle(self, requests, context):
+        return [self.size for _ in requests]
+"""
+
+
 def test_a_breakpoint_in_initialize_is_debugged_in_the_cell_that_serves(kernel: Any) -> None:
-    early = "%%serve early\nimport nbserve\nclass Early(nbserve.Handler):\n    def initialize(self, context):\n"
-    early += "        size = 3\n        breakpoint()\n        self.size = size\n\n"
-    early += "    def handle(self, requests, context):\n        return [self.size for _ in requests]\n"
-    outcome = kernel.run(early, replies=["p size", "!size = 4", "c"])
+    outcome = kernel.run(EARLY, replies=["p size", "!size = 4", "c"])
     assert outcome.status == "ok", outcome.text
     assert "1 ready (cpu)" in outcome.text
     assert kernel.ok("%serve predict early 0").value == "4"
+
+    again = kernel.run(EARLY.replace("size = 3", "size = 5"), replies=["p size", kernel.interrupt])
+    assert again.status == "ok", again.text
+    assert "no worker" not in again.printed
+    assert "1 ready (cpu)" in again.text
+    assert kernel.ok("%serve predict early 0").value == "5"
+    kernel.ok("%serve stop early")
+
+
+def test_a_breakpoint_in_initialize_without_input_names_the_terminal(kernel: Any, pool: ThreadPoolExecutor) -> None:
+    attached: list[Future[str]] = []
+
+    def attach_once(outcome: Any) -> None:
+        if not attached and "`nbserve attach early` debugs it" in outcome.text:
+            attached.append(pool.submit(find_endpoint("early").debug, commands="!size = 6; c"))
+
+    outcome = kernel.run(EARLY, attach_once)
+    assert outcome.status == "ok", outcome.text
+    assert kernel.ok("%serve predict early 0").value == "6"
     kernel.ok("%serve stop early")
