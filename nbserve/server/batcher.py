@@ -64,7 +64,7 @@ class Batcher:
         self._retries.append(ticket)
 
     def left(self, source: Hashable) -> None:
-        """A connection was closed; calling this is optional and spares the wait for it."""
+        """A connection was closed: nobody needs to wait for it."""
         self._returns.left(source)
 
     def retry_after_s(self, now_ns: int) -> int:

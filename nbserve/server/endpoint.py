@@ -88,6 +88,11 @@ class Endpoint:
         else:
             raise NotFound(f"{self.name} has no version {ticket.version}; it serves {self.current.version}")
 
+    def left(self, connection: int) -> None:
+        """A client's connection was closed: batches need not wait for it."""
+        if self.current is not None:
+            self.current.batcher.left(connection)
+
     async def deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
         """Make `bundle` the current version without losing a request; on StartError everything stays as it was."""
         async with self._lock:

@@ -50,6 +50,7 @@ class Endpoint(Protocol):
     @property
     def is_ready(self) -> bool: ...
     def submit(self, ticket: Ticket) -> None: ...
+    def left(self, connection: int) -> None: ...
 
 
 class Endpoints(Protocol):
@@ -124,6 +125,10 @@ class InferenceApi:
             call.run(exchange, call)
         except NbserveError as error:
             exchange.fail(error, call.echo)
+
+    def left(self, connection: int) -> None:
+        for name in self._endpoints.names():
+            self._endpoints.get(name).left(connection)
 
     def _call(self, head: Head) -> Call:
         for pattern, method, run in self._routes:

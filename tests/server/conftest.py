@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import itertools
 import json
@@ -16,14 +17,31 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 
 import nbserve
 from nbserve.bundle.bundle import Bundle
 from nbserve.capture.capture import capture
+from nbserve.config import ServerConfig
 from nbserve.debugging.link import Link
 from nbserve.deployment import Endpoint, Server
+from tests.server.rawhttp import Running, Start
 
 Reply = tuple[int, Any]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Start HTTP servers without endpoints, on each kind of event loop."""
+    servers: list[Running] = []
+
+    def start(**settings: Any) -> Running:
+        servers.append(Running(request.param(), ServerConfig().changed(settings)))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,8 @@ class Recorder:
 
     def check(self, exchange: Exchange) -> None: ...
 
+    def left(self, connection: int) -> None: ...
+
     def dispatch(self, exchange: Exchange) -> None:
         if exchange.path.startswith(b"/hold"):
             self._held.append(exchange)

@@ -22,6 +22,7 @@ class FakeEndpoint:
         self.name = name
         self.version: str | None = "v1"
         self.is_ready = True
+        self.gone: list[int] = []
         self.tickets: list[Ticket] = []
         self.capacity = 100
 
@@ -31,6 +32,9 @@ class FakeEndpoint:
         if len(self.tickets) >= self.capacity:
             raise Overloaded("full", retry_after_s=3)
         self.tickets.append(ticket)
+
+    def left(self, connection: int) -> None:
+        self.gone.append(connection)
 
     def resolve_all(self, answer: Callable[[Any], Any], status: int = 200, head: bytes = b"") -> None:
         for ticket in self.tickets:
@@ -358,3 +362,14 @@ def test_an_inference_may_name_the_version(call: Caller, digits: FakeEndpoint) -
     assert call.infer(request, "/v2/models/digits/versions/v0/infer").status == 404
     call.infer(request, "/v2/models/digits/versions/v1/infer")
     assert len(digits.tickets) == 1
+
+
+def test_endpoints_hear_of_connections_that_were_closed() -> None:
+    digits, words = FakeEndpoint("digits"), FakeEndpoint("words")
+    InferenceApi(FakeEndpoints(digits, words)).left(7)
+    assert digits.gone == words.gone == [7]
+
+
+def test_a_client_cannot_mark_a_request_for_a_debugger(call: Caller, digits: FakeEndpoint) -> None:
+    call("POST", "/predictions/digits", b"1", "X-Nbserve-Debug: T1", "X-Other: kept")
+    assert digits.tickets[0].meta == b"\0\0host:x\nx-other:kept"

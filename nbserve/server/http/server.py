@@ -30,6 +30,9 @@ class Routes(Protocol):
     def dispatch(self, exchange: Exchange) -> None:
         """Take a complete request; it is answered now or later, through the exchange."""
 
+    def left(self, connection: int) -> None:
+        """The connection of that number was closed."""
+
 
 class HttpServer:
     """Accepts connections on any number of addresses and looks at each of them once per tick.
@@ -105,6 +108,7 @@ class HttpServer:
 
     def disconnected(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self.routes.left(connection.number)
         if self._emptied is not None and not self._connections and not self._emptied.done():
             self._emptied.set_result(None)
 
