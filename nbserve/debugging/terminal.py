@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nbserve.debugging.console import Completer
+from nbserve.errors import DebugError
 
 try:
     import readline
@@ -50,6 +51,9 @@ class TerminalConsole:
             except EOFError:
                 self.write("\n")
                 raise
+            except NotImplementedError:
+                # A kernel whose front end has no input, such as nbclient.
+                raise DebugError('nobody can be asked here: say what to do with commands="w; p x; c"') from None
 
     @contextmanager
     def _tab_completes(self) -> Iterator[None]:

@@ -443,6 +443,16 @@ def test_a_request_is_sent_and_stopped_in_by_the_same_cell(kernel: Any, shop: Sh
     assert '"total":21' in outcome.printed.replace(" ", "")
 
 
+def test_the_python_method_prompts_in_a_cell_too(kernel: Any, shop: Shop) -> None:
+    code = "import nbserve\nnbserve.endpoint('shop').debug(request={'x': 2});"
+    outcome = kernel.run(code, replies=["p requests", "c"])
+    assert outcome.status == "ok", outcome.text
+    assert "[{'x': 2}]" in outcome.printed
+    refused = kernel.run(code)
+    assert refused.error_name == "DebugError"
+    assert "say what to do with commands=" in refused.error
+
+
 def test_a_prediction_that_meets_a_breakpoint_is_debugged_where_it_was_asked(kernel: Any, shop: Shop) -> None:
     outcome = kernel.run('%serve predict shop {"x": 5, "do": "hold"}', replies=["p xs", "!xs[0] = 6", "c"])
     assert outcome.status == "ok", outcome.text

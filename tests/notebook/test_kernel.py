@@ -163,7 +163,7 @@ def test_mistakes_are_told_in_a_line_or_two(kernel: Any, line: str, said: str) -
 def test_help_is_there_for_every_verb(kernel: Any) -> None:
     assert "--max-batch-delay-ms" in kernel.ok("%%serve --help").text
     assert "%serve logs" in kernel.ok("%serve --help").text
-    for verb in ("status", "predict", "config", "logs", "stop"):
+    for verb in ("status", "predict", "debug", "config", "logs", "stop"):
         assert f"usage: %serve {verb}" in kernel.ok(f"%serve {verb} --help").text
 
 
