@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 pytestmark = pytest.mark.process
@@ -100,17 +101,28 @@ CELLS = '''
             values = [helper(value) for value in requests]
             return values
 '''
-BUSY = """
-    import hashlib
+IN_C = """
+    import ctypes
+    import pathlib
+    import threading
     import time
     import nbserve.handler as nbserve
 
-    class Busy(nbserve.Handler):
+    libc = ctypes.CDLL(None)
+
+    class InC(nbserve.Handler):
         def handle(self, requests, context):
-            began = time.monotonic()
-            hashlib.pbkdf2_hmac("sha256", b"a", b"b", requests[0])
-            ended = time.monotonic()
-            return [ended - began]
+            # A wait that no signal interrupts, as in a long operation of a library.
+            mutex = ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex)
+            threading.Thread(target=self.unlock, args=(mutex, pathlib.Path(requests[0]))).start()
+            libc.pthread_mutex_lock(mutex)
+            return [1]
+
+        def unlock(self, mutex, file):
+            while not file.exists():
+                time.sleep(0.01)
+            libc.pthread_mutex_unlock(mutex)
 """
 LEGACY = """
     class Legacy:
@@ -301,23 +313,25 @@ def test_a_stop_at_a_line_of_another_cell(nursery: Any, bundle: WriteBundle, age
     assert worker.answer() == (200, 2)
 
 
-def test_c_code_is_told_to_come_back_first(nursery: Any, bundle: WriteBundle, agent_of: Any, wait_until: Any) -> None:
-    worker = nursery.start_ready(bundle(BUSY), debug_socket=agent_of.path)
-    worker.send(b"6000000")
+def test_c_code_has_to_come_back_first(
+    nursery: Any, bundle: WriteBundle, agent_of: Any, wait_until: Any, tmp_path: Path
+) -> None:
+    worker = nursery.start_ready(bundle(IN_C), debug_socket=agent_of.path)
+    worker.send(orjson.dumps(str(tmp_path / "go on")))
     looking = agent_of.client()
 
-    def is_busy() -> bool:
+    def is_in_c() -> bool:
         looking.say("stack")
-        return "pbkdf2" in looking.event("stack")["text"]
+        return "libc.pthread_mutex_lock(mutex)" in looking.event("stack")["text"]
 
-    wait_until(is_busy, "the handler")
+    wait_until(is_in_c, "the handler")
     client = agent_of.client()
     client.say("interrupt")
-    client.prompt()
-    assert "C code" in client.notes[0]
-    assert "pbkdf2_hmac" in client.reply("l")
+    assert "C code" in client.event("note")["text"]
+    (tmp_path / "go on").touch()
+    assert "handle()" in client.prompt()
     client.last_reply("q")
-    assert worker.answer()[0] == 200
+    assert worker.answer() == (200, 1)
 
 
 def test_a_handler_for_torchserve_is_debugged_too(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
@@ -400,4 +414,107 @@ def test_stepping_onto_a_breakpoint_prompts_once(nursery: Any, bundle: WriteBund
     assert "for _ in range" in client.reply("n")
     assert "return requests" in client.reply("n")
     client.last_reply("c", "resumed")
+    assert worker.answer() == (200, 1)
+
+
+def test_an_error_for_lack_of_memory_is_not_kept(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
+    source = """
+        import nbserve.handler as nbserve
+
+        class Greedy(nbserve.Handler):
+            def handle(self, requests, context):
+                raise MemoryError
+    """
+    worker = nursery.start_ready(bundle(source), debug_socket=agent_of.path)
+    worker.send(b"1")
+    assert worker.answer()[0] == 500
+    client = agent_of.client()
+    client.say("post_mortem")
+    assert "out of memory" in client.event("refused")["text"]
+
+
+def test_a_handler_that_takes_the_signal_cannot_be_interrupted(
+    nursery: Any, bundle: WriteBundle, agent_of: Any
+) -> None:
+    source = """
+        import signal
+        import nbserve.handler as nbserve
+
+        class Selfish(nbserve.Handler):
+            def initialize(self, context):
+                signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+            def handle(self, requests, context):
+                return requests
+    """
+    worker = nursery.start_ready(bundle(source), debug_socket=agent_of.path)
+    client = agent_of.client()
+    client.say("interrupt")
+    assert "SIGUSR2" in client.event("refused")["text"]
+    worker.send(b"1")
+    assert worker.answer() == (200, 1)
+
+
+def test_a_spawned_worker_is_debugged_too(own_nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
+    worker = own_nursery(NBSERVE_START_METHOD="spawn").start_ready(bundle(BREAKPOINT), debug_socket=agent_of.path)
+    worker.send(b"1")
+    worker.hear("held")
+    client = agent_of.client()
+    client.say("attach")
+    client.prompt()
+    assert client.reply("p requests") == "[1]\n"
+    client.reply("c")
+    client.last_reply("q")
+    assert worker.answer() == (200, 1)
+
+
+def test_fail_gets_past_a_handler_that_catches_exceptions(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
+    source = """
+        import nbserve.handler as nbserve
+
+        class Careful(nbserve.Handler):
+            def handle(self, requests, context):
+                try:
+                    breakpoint()
+                    done = True
+                except Exception:
+                    done = False
+                return [done]
+    """
+    worker = nursery.start_ready(bundle(source), debug_socket=agent_of.path)
+    worker.send(b"1")
+    client = agent_of.client()
+    client.say("attach")
+    client.prompt()
+    client.reply("n")
+    client.last_reply("fail", "resumed")
+    status, answer = worker.answer()
+    assert (status, answer["message"]) == (500, "ended in the debugger")
+    worker.send(b"1")
+    worker.hear("held")
+
+
+def test_a_token_outlasts_what_stops_before_it(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
+    worker = nursery.start_ready(bundle(BREAKPOINT), debug_socket=agent_of.path)
+    worker.send(b"1")
+    worker.hear("held")
+    client = agent_of.client()
+    client.say("stop", token="secret", at="8")
+    client.prompt()
+    client.reply("c")
+    client.last_reply("c", "resumed")
+    assert worker.answer() == (200, 1)
+    worker.tell("breakpoints", on=False)
+    worker.send(b"2", meta=b"\0application/json\0x-nbserve-debug:secret")
+    assert "return requests" in client.prompt()
+    client.last_reply("c", "resumed")
+    assert worker.answer() == (200, 2)
+    client.event("ended")
+
+
+def test_a_folder_of_any_length(nursery: Any, bundle: WriteBundle, tmp_path: Path, agent_of: Any) -> None:
+    agent_of.path = str(tmp_path / ("long" * 30) / "w0-1.sock")
+    worker = nursery.start_ready(bundle(BREAKPOINT), debug_socket=agent_of.path, breakpoints=False)
+    assert agent_of.client().hello["pid"] == worker.pid
+    worker.send(b"1")
     assert worker.answer() == (200, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from nbserve.worker.debug.editor import Editor
 
 BACKLOG = 16
+RETRY_S = 0.5
 LATE_PROMPT_S = 2.0
 LATE_PROMPT = (
     "no prompt yet: the handler is in C code, which has to return before Python can stop. `stack` shows where it is"
@@ -61,9 +61,13 @@ class Agent:
             link.forget()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while self._listener.fileno() >= 0:
+            try:
                 connection, _ = self._listener.accept()
+            except OSError:
+                # No file descriptors are left, for now.
+                time.sleep(RETRY_S)
+            else:
                 _start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -175,7 +179,7 @@ class _Client:
     def _begin_post_mortem(self, session: Session, message: Message) -> None:
         found = self._debugger.errors.get()
         if found is None:
-            raise DebugError("no request has failed in this worker lately")
+            raise DebugError(self._debugger.errors.why_none)
         _start(PostMortem(self._debugger, session, found).run)
 
     def _begin_debugpy(self, session: Session, message: Message) -> None:

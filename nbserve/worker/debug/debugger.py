@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
-import signal
 import sys
 import threading
 import types
@@ -19,9 +18,10 @@ from nbserve.worker.debug.agent import Agent
 from nbserve.worker.debug.guard import Guard
 from nbserve.worker.debug.holds import Acknowledgements, Hold
 from nbserve.worker.debug.hooks import BreakpointHook, log
+from nbserve.worker.debug.interrupts import Interrupts
 from nbserve.worker.debug.last_error import LastError
 from nbserve.worker.debug.session import Session
-from nbserve.worker.debug.stacks import is_ours, shown_file
+from nbserve.worker.debug.stacks import shown_file
 from nbserve.worker.debug.worker_pdb import WorkerPdb
 from nbserve.worker.runner import Runner
 from nbserve.worker.spec import WorkerSpec
@@ -52,8 +52,7 @@ class Debugger:
         self._acknowledgements = Acknowledgements(channel)
         self._main = threading.main_thread().ident or 0
         self._pid = os.getpid()
-        self._interrupting: Session | None = None
-        self._gone: WorkerPdb | None = None
+        self._interrupts = Interrupts(self)
         self._agent: Agent | None = None
 
     # For the worker's main loop
@@ -64,7 +63,7 @@ class Debugger:
             BreakpointHook(None).install()
             return
         BreakpointHook(self).install()
-        signal.signal(signal.SIGUSR2, self._on_signal)
+        self._interrupts.install()
         os.register_at_fork(after_in_child=self._forget)
         self._agent = Agent(self, self._spec.debug_socket)
         self._agent.start()
@@ -92,10 +91,8 @@ class Debugger:
         if session is None or session.editor is None:
             sys.settrace(None)
         self.leave()
-        if session is not None and session.has_stopped and not self._is_held():
-            session.has_stopped = session.has_shown_error = False
-            if not session.repeat:
-                self.end(session, "the request has been answered")
+        if session is not None and not self._is_held() and session.batch_done():
+            self.end(session, "the request has been answered")
         self._acknowledgements.await_all()
         self._switch()
 
@@ -132,14 +129,14 @@ class Debugger:
                 raise DebugError(self.session.described(self._spec.worker_index))
             self.session = session
             self.is_on = True
-        self._channel.send_message({"event": "debugger", "who": session.who, "kind": session.kind})
+        self._tell({"event": "debugger", "who": session.who, "kind": session.kind})
 
     def take(self, session: Session) -> None:
         """Give it the prompt: of the hold that there is, else of the next stop."""
         with self._changed:
             session.take_control(self)
             hold = self._hold
-            session.has_stopped = hold is not None
+            session.has_stopped = hold is not None and session.verb != "stop"
             if hold is not None:
                 session.link.send("held", **hold.told(self._spec.id_prefix))
             self._changed.notify_all()
@@ -157,8 +154,10 @@ class Debugger:
     def interrupt(self, session: Session) -> None:
         """Have the main thread stop where it is, if nothing is held already."""
         if not self._is_held():
-            self._interrupting = session
-            signal.pthread_kill(self._main, signal.SIGUSR2)
+            self._interrupts.ask(session)
+
+    def refuse_as_idle(self, session: Session) -> None:
+        self.end(session, f"worker {self._spec.worker_index} is idle: no request is running", "refused")
 
     def end(self, session: Session, text: str, event: str = "ended") -> None:
         """The debugger left or has what it wanted: clear all and go on. Any thread, any number of times."""
@@ -166,20 +165,20 @@ class Debugger:
             if self.session is not session:
                 return
             self.session = None
+            self._unguard()
             hold = self._hold if session.pdb is not None else None
-        self._unguard()
         if hold is not None:
             self._release(hold)
         if (pdb := session.pdb or session.post_mortem) is not None:
             pdb.is_over = True
         if session.editor is not None:
             session.editor.close()
-            self._channel.send_message({"event": "spent", "text": "debugpy has traced it"})
+            self._tell({"event": "spent", "text": "debugpy has traced it"})
         session.link.send(event, text=text)
         session.link.hang_up()
-        self._channel.send_message({"event": "debugger", "who": None, "kind": None})
+        self._tell({"event": "debugger", "who": None, "kind": None})
         if pdb is not None:
-            self._cut_off(pdb)
+            self._interrupts.cut_off(pdb)
 
     # For the threads that stop
 
@@ -220,7 +219,7 @@ class Debugger:
     def enter(self, frame: types.FrameType, reason: Reason) -> None:
         """This thread is held from here on; waits while another one is."""
         with self._changed:
-            if self._is_held_here():
+            if self.is_held_here():
                 return
             self._changed.wait_for(lambda: self._hold is None)
             hold = self._hold = Hold.at(frame, reason, self._request_ids())
@@ -229,7 +228,7 @@ class Debugger:
             session = self.session if self.session is not None and self.session.can_stop else None
             if session is not None:
                 session.has_stopped = session.editor is None
-        self._channel.send_message(hold.event(None if session is not None else self.hold_timeout_s))
+        self._tell(hold.event(None if session is not None else self.hold_timeout_s))
         if session is not None:
             session.link.send("held", **hold.told(self._spec.id_prefix))
 
@@ -243,20 +242,24 @@ class Debugger:
         if session is not None and not session.repeat and hold.thread != self._main and not self._is_running():
             self.end(session, "the thread goes on")
 
-    def detach(self) -> None:
-        if self.session is not None:
-            self.end(self.session, "detached")
+    def detach(self, pdb: WorkerPdb) -> None:
+        session = self.session
+        if session is not None and session.pdb is pdb:
+            self.end(session, "detached")
 
     def call_of(self, frame: types.FrameType) -> types.FrameType:
         """The frame around the handler's, else the thread's first."""
         found = frame
-        while found.f_code not in self._calls and found.f_back is not None:
+        while not self.is_call(found) and found.f_back is not None:
             found = found.f_back
         return found
 
+    def is_call(self, frame: types.FrameType) -> bool:
+        return frame.f_code in self._calls
+
     def _await_debugger(self) -> Session | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._can_stop() or not self._is_held_here(), self.hold_timeout_s)
+            self._changed.wait_for(lambda: self._can_stop() or not self.is_held_here(), self.hold_timeout_s)
             return self.session if self._can_stop() else None
 
     def _can_stop(self) -> bool:
@@ -269,14 +272,14 @@ class Debugger:
             self._hold = None
             session = self.session
             self._changed.notify_all()
-        self._channel.send_message({"event": "resumed"})
+        self._tell({"event": "resumed"})
         if session is not None and session.can_stop:
             session.link.send("resumed")
 
     def _is_held(self) -> bool:
         return self._hold is not None
 
-    def _is_held_here(self) -> bool:
+    def is_held_here(self) -> bool:
         return self._hold is not None and self._hold.thread == threading.get_ident()
 
     def _request_ids(self) -> tuple[int, ...]:
@@ -284,49 +287,28 @@ class Debugger:
 
     def _is_running(self) -> bool:
         """Whether the main thread is in the handler now."""
-        return self.call_of(sys._current_frames()[self._main]).f_code in self._calls
-
-    def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
-        """SIGUSR2, in the main thread: stop here, or cut off what a debugger that has left was evaluating."""
-        session, self._interrupting = self._interrupting, None
-        pdb, self._gone = self._gone, None
-        if pdb is not None and pdb.is_evaluating:
-            raise KeyboardInterrupt
-        if frame is None or session is None or session is not self.session or self._is_held_here():
-            return
-        if self.call_of(frame).f_code not in self._calls:
-            # By another thread: this one may be in the middle of sending, and have the channel locked.
-            text = f"worker {self._spec.worker_index} is idle: no request is running"
-            threading.Thread(target=self.end, args=(session, text, "refused"), daemon=True).start()
-        elif session.pdb is not None and is_ours(frame.f_code.co_filename):
-            session.pdb.stop_soon(frame, "interrupt")
-        elif session.pdb is not None:
-            self.enter(frame, "interrupt")
-            session.pdb.stop_at(frame, "interrupt")
-
-    def _cut_off(self, pdb: WorkerPdb) -> None:
-        """What is evaluated at the prompt of a debugger that is gone may never end."""
-        if not pdb.is_evaluating or pdb.prompting == threading.get_ident():
-            return
-        if pdb.prompting == self._main:
-            self._gone = pdb
-            signal.pthread_kill(self._main, signal.SIGUSR2)
-        elif pdb.prompting is not None:
-            raise_in(pdb.prompting, KeyboardInterrupt)
+        return self.is_call(self.call_of(sys._current_frames()[self._main]))
 
     def _guard(self, session: Session) -> None:
-        runner = self._runner
-        if runner is None or runner.pipeline is not self._pipeline:
-            return
-        if session.pdb is not None:
-            runner.pipeline = Guard(runner.pipeline, session, session.pdb)
-        elif session.editor is not None:
-            runner.pipeline = session.editor.traced(runner.pipeline)
+        """Have its stops met from the next call of the handler on."""
+        with self._changed:
+            runner = self._runner
+            if runner is None or session is not self.session or runner.pipeline is not self._pipeline:
+                return
+            if session.pdb is not None:
+                runner.pipeline = Guard(runner.pipeline, session, session.pdb)
+            elif session.editor is not None:
+                runner.pipeline = session.editor.traced(runner.pipeline)
 
     def _unguard(self) -> None:
         runner = self._runner
         if runner is not None and self._pipeline is not None:
             runner.pipeline = self._pipeline
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        # A server that is gone is noticed by the main loop, and is no error of the user's.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._channel.send_message(event)
 
     def _switch(self) -> None:
         with self._changed:
@@ -337,8 +319,3 @@ class Debugger:
         sys.settrace(None)
         if self._agent is not None:
             self._agent.forget()
-
-
-def raise_in(thread: int, kind: type[BaseException]) -> None:
-    """Raise an exception in another thread, at its next line of Python."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))

@@ -12,6 +12,7 @@ from nbserve.handler import Context
 from nbserve.worker.debug.session import Session
 from nbserve.worker.debug.targets import ConditionRaised, Target
 from nbserve.worker.debug.worker_pdb import WorkerPdb
+from nbserve.worker.runner import HANDLER_ERRORS
 from nbserve.worker.stages import Pipeline, Watch
 from nbserve.worker.tracebacks import summary_of
 
@@ -34,15 +35,19 @@ class Guard:
 
     def _is_meant(self, context: Context) -> bool:
         token = self._session.token
-        return token is None or any(request.headers.get(TOKEN_HEADER) == token for request in context.requests)
+        if token is None:
+            return True
+        is_meant = any(request.headers.get(TOKEN_HEADER) == token for request in context.requests)
+        self._session.has_met_token |= is_meant
+        return is_meant
 
     def _watched(self, call: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         try:
             self._start_tracing()
             return call()
-        except Exception as error:
+        except HANDLER_ERRORS as error:
             sys.settrace(None)
-            if self._shows(error):
+            if self._shows():
                 self._session.has_shown_error = True
                 self._pdb.stop_after(error, "exception", summary_of(error), "the handler has raised: c lets it fail")
             raise
@@ -56,7 +61,7 @@ class Guard:
         elif self._pdb.breaks:
             self._pdb.watch_breakpoints(sys._getframe())
 
-    def _shows(self, error: Exception) -> bool:
+    def _shows(self) -> bool:
         """Whether the debugger, who asked for this very request or has stopped in it, is to see its error."""
         session = self._session
         is_asked_for = session.token is not None or (session.verb == "stop" and session.has_stopped)

@@ -12,6 +12,11 @@ from nbserve.worker.context import request_text
 
 KEPT_S = 15 * 60.0
 BODY_CHARACTERS = 200
+NONE_YET = "no request has failed in this worker lately"
+OUT_OF_MEMORY = (
+    "the newest error ran out of memory: what its frames hold is not kept, as other requests need it. "
+    "Run the request again with --replay"
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,14 @@ class LastError:
         self._turn = threading.Lock()
         self._kept: KeptError | None = None
         self._is_expiring = False
+        self.why_none = NONE_YET
 
     def keep(self, rows: Sequence[Row], error: BaseException) -> None:
         ids = tuple(request_text(self._id_prefix, row.request_id) for row in rows)
         body = bytes(rows[0].body[: 4 * BODY_CHARACTERS]).decode("utf-8", "replace")[:BODY_CHARACTERS]
+        if is_out_of_memory(error):
+            self._drop()
+            return
         with self._turn:
             self._kept = KeptError(error, ids, body, time.monotonic())
             starts, self._is_expiring = not self._is_expiring, True
@@ -46,6 +55,12 @@ class LastError:
     def get(self) -> KeptError | None:
         with self._turn:
             return self._kept
+
+    def _drop(self) -> None:
+        """What its frames hold is what other requests would lack."""
+        with self._turn:
+            self._kept = None
+            self.why_none = OUT_OF_MEMORY
 
     def _expire(self) -> None:
         """Wait until the newest error is old, then forget it."""
@@ -59,3 +74,7 @@ class LastError:
                 self._kept = None
                 self._is_expiring = False
             return left_s
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)

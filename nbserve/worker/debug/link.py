@@ -107,6 +107,7 @@ class Console:
         try:
             line, begin, end = str(message["line"]), int(message["begin"]), int(message["end"])
             items = self.complete(line, begin, end)
-        except (KeyError, TypeError, ValueError):
+        except Exception:
+            # What is completed is looked up in the user's objects, and no message may break the request.
             items = []
         self._link.send("completions", id=message.get("id"), items=items)

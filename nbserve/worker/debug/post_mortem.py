@@ -38,7 +38,7 @@ class PostMortem:
     def leave(self) -> None:
         """Nothing goes on."""
 
-    def detach(self) -> None:
+    def detach(self, pdb: WorkerPdb) -> None:
         """`run` ends the session."""
 
     def call_of(self, frame: types.FrameType) -> types.FrameType:

@@ -35,6 +35,7 @@ class Session:
     # Of the batch that runs now: whether it was stopped in, and whether its error was shown.
     has_stopped: bool = False
     has_shown_error: bool = False
+    has_met_token: bool = False
     _notes: set[str] = field(default_factory=set)
 
     @property
@@ -45,6 +46,12 @@ class Session:
     def can_stop(self) -> bool:
         """Whether it has what it takes to stop the worker: a prompt, or an editor that is connected."""
         return self.pdb is not None or (self.editor is not None and self.editor.is_connected())
+
+    def batch_done(self) -> bool:
+        """Whether it has had what it was after, with the batch that has been answered."""
+        has_had_it = self.has_stopped and (self.token is None or self.has_met_token)
+        self.has_stopped = self.has_shown_error = False
+        return has_had_it and not self.repeat
 
     def take_control(self, stops: Stops) -> None:
         """Make the prompt with which this debugger stops what runs."""
