@@ -200,7 +200,7 @@ class Crew:
 
     def _is_engaged(self, worker: Worker) -> bool:
         wish = self._wishes.get(worker)
-        return worker.hold is not None or worker.is_renewed or (wish is not None and wish.stops)
+        return worker.hold is not None or worker.is_renewing or (wish is not None and wish.stops)
 
     def _review_standin(self) -> None:
         is_wanted = is_standin_wanted(Standing(w.is_serving, self._is_engaged(w)) for w in self.workers)

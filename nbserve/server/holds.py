@@ -71,7 +71,7 @@ class Debugger:
 
     @property
     def stops_time(self) -> bool:
-        """Whether it may stop the worker without a word, as an editor by way of debugpy does."""
+        """Whether time-outs make no sense: what debugpy traces runs many times slower."""
         return self.kind == "debugpy"
 
     @classmethod

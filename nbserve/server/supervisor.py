@@ -19,11 +19,10 @@ from nbserve.server.holds import Debugger, Hold
 from nbserve.server.logbook import OutputPipe, logger
 from nbserve.server.nursery_client import NurseryClient
 from nbserve.server.ticket import Ticket
+from nbserve.server.watch import Watch, sample_memory
 from nbserve.server.worker import Worker
 from nbserve.server.worker_state import TRANSITIONS, WorkerState, describe_exit
 
-TICK_S = 0.1
-STACK_DUMP_S = 0.3
 STOP_GRACE_S = 5.0
 LINGER_S = 2.0
 
@@ -37,8 +36,7 @@ class Supervisor:
         self._workers: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._batch_id = 0
-        self._ticks = 0
-        self._timer = loop.call_later(TICK_S, self._tick)
+        self._watch_all = Watch(loop, self._workers, self, self._spawn)
 
     def start(self, worker: Worker) -> None:
         """Start the worker's process; `worker.started` is done when it is ready, or has a StartError."""
@@ -74,12 +72,12 @@ class Supervisor:
         if worker.state not in (WorkerState.DEAD, WorkerState.DRAINING):
             self._move(worker, WorkerState.DRAINING)
         worker.channel.close()
-        self._kill(worker)
+        self.kill(worker)
         return batches
 
     async def close(self) -> None:
         """Stop watching; workers that are left end with the nursery."""
-        self._timer.cancel()
+        self._watch_all.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -88,7 +86,7 @@ class Supervisor:
         if worker.state is not WorkerState.DRAINING:
             self._move(worker, WorkerState.DRAINING)
         if worker.ready_at_s is None:
-            self._kill(worker)
+            self.kill(worker)
         worker.channel.send({"op": "stop"})
         await self._await_end(worker)
 
@@ -99,8 +97,8 @@ class Supervisor:
         try:
             await asyncio.wait_for(worker.ended.wait(), STOP_GRACE_S)
         except asyncio.TimeoutError:
-            logger.warning("%s did not stop within %g s; it is killed", worker, STOP_GRACE_S, extra=_who(worker))
-            self._kill(worker)
+            logger.warning("%s did not stop within %g s; it is killed", worker, STOP_GRACE_S, extra=worker.who)
+            self.kill(worker)
 
     async def _launch(self, worker: Worker) -> None:
         mine, theirs = channel_pair()
@@ -131,7 +129,7 @@ class Supervisor:
         except psutil.NoSuchProcess:
             worker.process = None
         if worker.is_leaving:
-            self._kill(worker)
+            self.kill(worker)
 
     async def _connect(self, worker: Worker, mine: socket.socket, log_read: int) -> None:
         mine.setblocking(False)
@@ -164,8 +162,9 @@ class Supervisor:
 
     def _got_ready(self, worker: Worker) -> None:
         worker.ready_at_s = time.monotonic()
-        self._sample_memory(worker)
+        sample_memory(worker)
         worker.has_served = True
+        worker.is_renewing = False
         worker.backoff.failed_starts = 0
         self._move(worker, WorkerState.READY)
         if not worker.started.done():
@@ -189,16 +188,16 @@ class Supervisor:
             self._move(worker, WorkerState.STARTING)
         elif worker.state is WorkerState.HELD:
             self._move(worker, WorkerState.BUSY if worker.in_flight else WorkerState.READY)
-        worker.owner.on_resumed(worker)
         self._renew_if_spent(worker)
+        worker.owner.on_resumed(worker)
 
     def _attach(self, worker: Worker, debugger: Debugger | None) -> None:
         """A debugger came, or left (None)."""
-        if worker.debugger is not None and worker.debugger.stops_time:
+        if worker.hold is None and worker.is_time_still:
             worker.channel.begin_anew(time.monotonic_ns())
         worker.debugger = debugger
-        worker.owner.on_debugger(worker)
         self._renew_if_spent(worker)
+        worker.owner.on_debugger(worker)
 
     def _resume_clocks(self, worker: Worker) -> None:
         """What the worker is at began later by the time it was held: time-outs and learned times do not see it."""
@@ -210,8 +209,8 @@ class Supervisor:
     def _renew_if_spent(self, worker: Worker) -> None:
         """Replace a process that a debugger left unfit, after what it has: no crash, so no wait and no count."""
         if worker.spent is not None and worker.debugger is None and worker.is_serving:
-            logger.info("%s is replaced: %s", worker, worker.spent, extra=_who(worker))
-            worker.is_renewed = True
+            logger.info("%s is replaced: %s", worker, worker.spent, extra=worker.who)
+            worker.is_renewing = True
             self._spawn(self._drain(worker))
 
     def channel_closed(self, worker: Worker) -> None:
@@ -229,7 +228,7 @@ class Supervisor:
     def _kill_lingering(self, worker: Worker, pid: int) -> None:
         """A process that closed its channel but lives on is of no use."""
         if worker.pid == pid:
-            self._kill(worker)
+            self.kill(worker)
 
     def _exited(self, worker: Worker, status: int) -> None:
         """The process was reaped; `status` is its wait status."""
@@ -238,7 +237,7 @@ class Supervisor:
         if worker.state is not WorkerState.DEAD:
             self._move(worker, WorkerState.DEAD)
         was_ready = worker.ready_at_s is not None
-        if not ((worker.is_leaving or worker.is_renewed) and status == 0):
+        if not ((worker.is_leaving or worker.is_renewing) and status == 0):
             self._report(worker, describe_exit(status, worker.rss_bytes, worker.was_killed or worker.is_leaving))
         if not worker.started.done():
             error = worker.start_error or StartError(f"{worker} ended before it was ready: {worker.last_error}")
@@ -250,7 +249,7 @@ class Supervisor:
         worker.owner.on_ended(worker)
         if worker.is_leaving:
             return
-        if worker.is_renewed:
+        if worker.is_renewing and worker.spent is not None:
             self.start(worker)
         else:
             self._restart_later(worker, was_ready)
@@ -261,8 +260,8 @@ class Supervisor:
         elif worker.is_hung:
             text = f"gave no answer for {worker.owner.config.response_timeout_s:g} s (response_timeout_s); replaced"
         worker.last_error = text
-        level = logger.info if worker.is_leaving else logger.error
-        level("%s %s", worker, text, extra=_who(worker))
+        level = logger.info if worker.is_leaving or worker.is_renewing else logger.error
+        level("%s %s", worker, text, extra=worker.who)
 
     def _restart_later(self, worker: Worker, was_ready: bool) -> None:
         if was_ready:
@@ -272,7 +271,7 @@ class Supervisor:
             delay_s = worker.backoff.failed_to_start()
         if delay_s is None:
             worker.is_given_up = True
-            logger.error("worker %d failed to start too often; no more tries", worker.index, extra=_who(worker))
+            logger.error("worker %d failed to start too often; no more tries", worker.index, extra=worker.who)
         elif worker.has_served:
             self._loop.call_later(delay_s, self._restart, worker)
 
@@ -282,61 +281,7 @@ class Supervisor:
         worker.restarts += 1
         self.start(worker)
 
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._tick)
-        self._ticks += 1
-        now_ns = time.monotonic_ns()
-        for worker in self._workers:
-            if not worker.is_time_still and not worker.is_hung:
-                self._check_time(worker, now_ns)
-            if self._ticks % 10 == 0:
-                self._sample_memory(worker)
-
-    def _check_time(self, worker: Worker, now_ns: int) -> None:
-        config = worker.owner.config
-        if worker.in_flight:
-            batch = worker.channel.in_flight[0]
-            if now_ns - batch.started_ns > config.response_timeout_s * 1e9:
-                self._spawn(self._replace_hung(worker, batch))
-        elif worker.state is WorkerState.STARTING and worker.launched_ns:
-            is_slow = now_ns - worker.launched_ns > config.start_timeout_s * 1e9
-            if is_slow:
-                self._spawn(self._end_slow_start(worker))
-
-    async def _replace_hung(self, worker: Worker, batch: InFlight) -> None:
-        """Have the worker write its stack to the log, then kill it, unless it answers or is held meanwhile."""
-        logger.error("%s gave no answer in time; its stack:", worker, extra=_who(worker))
-        await self._show_stack(worker)
-        if not worker.is_time_still and worker.channel.in_flight and worker.channel.in_flight[0] is batch:
-            self._kill(worker)
-        else:
-            worker.is_hung = False
-
-    async def _end_slow_start(self, worker: Worker) -> None:
-        """The same for a worker that does not get ready."""
-        limit_s = worker.owner.config.start_timeout_s
-        logger.error("%s is still starting after %g s; its stack:", worker, limit_s, extra=_who(worker))
-        await self._show_stack(worker)
-        if worker.state is WorkerState.STARTING:
-            text = f"initialize took longer than {limit_s:g} s (start_timeout_s); the log shows where it was"
-            worker.start_error = StartError(text)
-            self._kill(worker)
-        else:
-            worker.is_hung = False
-
-    async def _show_stack(self, worker: Worker) -> None:
-        worker.is_hung = True
-        self.dump_stack(worker)
-        await asyncio.sleep(STACK_DUMP_S)
-
-    def _sample_memory(self, worker: Worker) -> None:
-        try:
-            if worker.process is not None:
-                worker.rss_bytes = worker.process.memory_info().rss
-        except psutil.Error:
-            pass  # It just ended: the last figure stands.
-
-    def _kill(self, worker: Worker) -> None:
+    def kill(self, worker: Worker) -> None:
         worker.was_killed = True
         self._signal(worker, signal.SIGKILL)
 
@@ -358,12 +303,8 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
 
-def _who(worker: Worker) -> dict[str, Any]:
-    return {"endpoint": worker.owner.name, "worker": worker.index}
-
-
 def _line_logger(worker: Worker) -> Callable[[str], None]:
-    who = _who(worker)
+    who = worker.who
 
     def log(line: str) -> None:
         logger.info("%s", line, extra=who)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from nbserve.errors import NbserveError, ResponseTimeout, Unavailable, WorkerDie
 from nbserve.server.batcher import Batcher
 from nbserve.server.channel import InFlight
 from nbserve.server.crew import Crew
-from nbserve.server.direct import DirectRequests
+from nbserve.server.dispatcher import Dispatcher
 from nbserve.server.failures import Failure, Failures
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
@@ -25,7 +24,6 @@ from nbserve.server.spans import SpanStore
 from nbserve.server.supervisor import Supervisor
 from nbserve.server.ticket import Ticket
 from nbserve.server.worker import LossCause, Worker
-from nbserve.server.worker_state import WorkerState
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,11 @@ class Version:
         self.config = config
         self.batcher = Batcher(config)
         self.crew = Crew(self, around.supervisor, around.on_change)
-        self.direct = DirectRequests()
+        self.dispatcher = Dispatcher(self.batcher, self.crew, around.supervisor, around.slots)
         self.is_serving = False
         self._around = around
         self._supervisor = around.supervisor
-        self._slots = around.slots
         self._is_ending = False
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_scheduled = False
-        self._became_empty = asyncio.Event()
 
     @property
     def version(self) -> str:
@@ -83,7 +76,9 @@ class Version:
     def _given_up(self) -> Worker | None:
         # Asked for each request: nearly always the first worker settles it.
         workers = self.crew.workers
-        return workers[0] if workers and all(worker.is_given_up for worker in workers) else None
+        if not workers or not workers[0].is_given_up:
+            return None
+        return workers[0] if all(worker.is_given_up for worker in workers) else None
 
     async def start(self, on_progress: Callable[[str], None]) -> None:
         """Start the workers; all of them get ready, or none stays and StartError says why.
@@ -105,12 +100,11 @@ class Version:
 
     async def stop(self) -> None:
         """End all workers after what they have in flight."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.dispatcher.cancel()
         await self.crew.stop()
         error = Unavailable(f"version {self.version} of {self.name} was stopped")
         self.refuse_waiting(error)
-        self.direct.refuse(error)
+        self.dispatcher.direct.refuse(error)
 
     async def drain(self) -> None:
         """Answer everything that waits or runs, what is held included, then stop; breakpoints do not hold any more."""
@@ -119,8 +113,8 @@ class Version:
         while self.batcher.waiting or any(worker.in_flight for worker in self.crew.everyone):
             if self._given_up():
                 break
-            self._became_empty.clear()
-            await self._became_empty.wait()
+            self.dispatcher.became_empty.clear()
+            await self.dispatcher.became_empty.wait()
         await self.stop()
 
     def end_holds(self) -> None:
@@ -134,12 +128,12 @@ class Version:
     def _end_held(self, worker: Worker) -> None:
         error = Unavailable(f"{self.name} was stopped while a debugger held this request")
         batches = self._supervisor.end(worker)
-        self._free_slot(worker)
+        self.dispatcher.free_slot(worker)
         for ticket in (ticket for batch in batches for ticket in batch.tickets):
             self._refuse(ticket, error)
         if not self.is_ready:
             self.refuse_waiting(error)
-        self._schedule()
+        self.dispatcher.schedule()
 
     async def configure(self, config: EndpointConfig) -> None:
         """Take over settings that need no new version, workers among them; done when new workers are ready."""
@@ -150,7 +144,7 @@ class Version:
         try:
             await self.crew.configure(config)
         finally:
-            self._schedule()
+            self.dispatcher.schedule()
 
     def worker_spec(self, worker: Worker) -> dict[str, Any]:
         """What the nursery and the new worker need to know."""
@@ -183,12 +177,12 @@ class Version:
         if self._is_ending and not self.is_ready:
             raise Unavailable(f"{self.name} is stopping")
         self.batcher.add(ticket, time.monotonic_ns())
-        self._schedule()
+        self.dispatcher.schedule()
 
     def submit_to(self, worker: Worker, request: OwnRequest) -> None:
         """Give a request to one worker, alone, as soon as it is free."""
-        self.direct.add(worker, request)
-        self._schedule()
+        self.dispatcher.direct.add(worker, request)
+        self.dispatcher.schedule()
 
     def dump_stack(self, worker: Worker) -> None:
         self._supervisor.dump_stack(worker)
@@ -199,93 +193,15 @@ class Version:
         for ticket in tickets:
             if ticket.attempts:
                 self.batcher.retry(ticket)
-        self._schedule()
+        self.dispatcher.schedule()
 
     def refuse_waiting(self, error: NbserveError) -> None:
         for ticket in self.batcher.take_all():
             ticket.fail(error)
 
-    def _schedule(self) -> None:
-        """Decide once for all rows that arrive in this turn of the event loop."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        self._is_scheduled = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now_ns = time.monotonic_ns()
-        if self.direct:
-            self._dispatch_direct(now_ns)
-        while self.batcher.waiting and (worker := self._free_worker()) is not None:
-            idle = self._idle_workers()
-            due_in_ns = self.batcher.due_in_ns(now_ns, idle) if idle else 0
-            if due_in_ns is None:
-                break
-            if due_in_ns > 0:
-                self._timer = self._loop.call_later(due_in_ns / 1e9, self._dispatch)
-                break
-            self._send(worker, now_ns, idle)
-        if not self.batcher.waiting:
-            self._became_empty.set()
-
-    def _dispatch_direct(self, now_ns: int) -> None:
-        for worker in self.direct.workers():
-            if worker.state is not WorkerState.READY or not self._slots.has_room(worker.device, self._schedule):
-                continue
-            if (request := self.direct.take(worker)) is not None:
-                self._take_slot(worker)
-                self._supervisor.send(worker, [request], now_ns, 0)
-
-    def _send(self, worker: Worker, now_ns: int, idle: int) -> None:
-        tickets = self.batcher.take(now_ns, idle_workers=idle)
-        if not tickets:
-            return
-        self._take_slot(worker)
-        self._supervisor.send(worker, tickets, now_ns, self.batcher.held_since_ns)
-
-    def _take_slot(self, worker: Worker) -> None:
-        if not worker.has_slot:
-            worker.has_slot = True
-            self._slots.acquire(worker.device)
-
-    def _free_slot(self, worker: Worker) -> None:
-        if worker.has_slot:
-            worker.has_slot = False
-            self._slots.release(worker.device)
-
-    def _free_worker(self) -> Worker | None:
-        """An idle worker whose device has room; else, for a full batch only, one that is at its last."""
-        if (preferred := self.crew.preferred) is not None and self._is_idle(preferred):
-            return preferred
-        for worker in self.crew.rotation:
-            if worker.state is WorkerState.READY and self._slots.has_room(worker.device, self._schedule):
-                return worker
-        if not self.batcher.has_full_batch():
-            return None
-        return next((worker for worker in self.crew.rotation if self._is_at_its_last(worker)), None)
-
-    def _is_at_its_last(self, worker: Worker) -> bool:
-        """Whether a batch may be sent ahead: it would wait long behind one that is hung or in a debugger."""
-        is_last = worker.state is WorkerState.BUSY and worker.in_flight == 1
-        return is_last and not worker.is_hung and worker.debugger is None
-
-    def _is_idle(self, worker: Worker) -> bool:
-        return worker.state is WorkerState.READY and self._slots.has_room(worker.device)
-
-    def _idle_workers(self) -> int:
-        """Workers that could take a batch now: idle, on a device with room."""
-        idle = 0
-        for worker in self.crew.rotation:
-            if worker.state is WorkerState.READY and self._slots.has_room(worker.device):
-                idle += 1
-        return idle
-
     def on_ready(self, worker: Worker) -> None:
         self.crew.review()
-        self._schedule()
+        self.dispatcher.schedule()
 
     def on_results(self, worker: Worker, batch: InFlight, results: wire.Results) -> None:
         now_ns = time.monotonic_ns()
@@ -294,9 +210,9 @@ class Version:
         if not is_direct:
             self.batcher.finished(batch.tickets, now_ns - batch.started_ns, now_ns)
         if not worker.in_flight:
-            self._free_slot(worker)
+            self.dispatcher.free_slot(worker)
         # The worker gets its next batch before the clients get their answers: it must not wait for our writes.
-        self._dispatch()
+        self.dispatcher.dispatch()
         for ticket, row in zip(batch.tickets, results.rows, strict=True):
             ticket.answer(row.status, row.head, row.body)
         if not self.is_serving:
@@ -311,41 +227,42 @@ class Version:
         self._around.metrics.observe_batch(batch.tickets, batch.sent_ns, statuses, results.stamps, sent_ns)
 
     def on_event(self, worker: Worker, event: dict[str, Any]) -> None:
-        who = {"endpoint": self.name, "worker": worker.index}
         if event["event"] == "handler_error":
             worker.last_error, worker.last_traceback = event["error"], event["traceback"]
             worker.failed_ns = time.monotonic_ns()
             worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
             requests = ", ".join(map(self._id_text, event["request_ids"]))
-            logger.error("request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=who)
+            logger.error(
+                "request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=worker.who
+            )
         elif event["event"] == "metrics":
             self._around.metrics.observe_user_metrics(worker.index, event, worker.pid)
         else:
-            logger.warning("%s sent the unknown event %r", worker, event["event"], extra=who)
+            logger.warning("%s sent the unknown event %r", worker, event["event"], extra=worker.who)
 
     def on_held(self, worker: Worker, ahead: list[InFlight]) -> None:
         """Others take what was sent ahead to it, and its place on the device."""
-        self._free_slot(worker)
+        self.dispatcher.free_slot(worker)
         self.batcher.put_back([ticket for batch in ahead for ticket in batch.tickets])
-        self._log_hold(worker)
+        logger.info("%s", hold_text(worker), extra=worker.who)
         if self._is_ending:
             self._end_held(worker)
         self.crew.review()
-        self._schedule()
+        self.dispatcher.schedule()
 
     def on_resumed(self, worker: Worker) -> None:
         if worker.in_flight:
-            self._take_slot(worker)
-        logger.info("worker %d goes on", worker.index, extra={"endpoint": self.name, "worker": worker.index})
+            self.dispatcher.take_slot(worker)
+        logger.info("worker %d goes on", worker.index, extra=worker.who)
         self.crew.review()
-        self._schedule()
+        self.dispatcher.schedule()
 
     def on_debugger(self, worker: Worker) -> None:
         self.crew.debugger_changed(worker)
 
     def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None:
         """The rows the worker was at are tried once more, each alone; those sent ahead just wait again."""
-        self._free_slot(worker)
+        self.dispatcher.free_slot(worker)
         running, *ahead = batches
         self.batcher.put_back([ticket for batch in ahead for ticket in batch.tickets])
         for ticket in running.tickets:
@@ -354,12 +271,14 @@ class Version:
                 self._give_up(worker, ticket, cause)
             else:
                 self.batcher.retry(ticket)
-        self._schedule()
+        self.dispatcher.schedule()
 
     def on_ended(self, worker: Worker) -> None:
         if worker.pid is not None:
             self._around.metrics.forget_worker(worker.pid)
-        self.direct.refuse(Unavailable(f"worker {worker.index} ended before it could take the request"), worker)
+        self.dispatcher.direct.refuse(
+            Unavailable(f"worker {worker.index} ended before it could take the request"), worker
+        )
         self.crew.review()
 
     def _give_up(self, worker: Worker, ticket: Ticket, cause: LossCause) -> None:
@@ -393,13 +312,13 @@ class Version:
     def _id_text(self, number: int) -> str:
         return f"{self.id_prefix}-{number:x}"
 
-    def _log_hold(self, worker: Worker) -> None:
-        assert worker.hold is not None
-        text = f"worker {worker.index} is held at {worker.hold}"
-        if worker.debugger is not None:
-            text += f" by {worker.debugger.who}"
-        else:
-            text += f": nbserve attach {self.name}"
-            if (goes_on_in_s := worker.hold.goes_on_in_s(worker.hold.since_s)) is not None:
-                text += f"; it goes on after {goes_on_in_s:g} s"
-        logger.info("%s", text, extra={"endpoint": self.name, "worker": worker.index})
+
+def hold_text(worker: Worker) -> str:
+    """What the log says of a held worker."""
+    assert worker.hold is not None
+    text = f"worker {worker.index} is held at {worker.hold}"
+    if worker.debugger is not None:
+        return f"{text} by {worker.debugger.who}"
+    goes_on_in_s = worker.hold.goes_on_in_s(worker.hold.since_s)
+    end = "" if goes_on_in_s is None else f"; it goes on after {goes_on_in_s:g} s"
+    return f"{text}: nbserve attach {worker.owner.name}{end}"

@@ -70,6 +70,7 @@ class Worker:
         self.has_served = False
         self.has_slot = False
         self.is_leaving = False
+        self.is_renewing = False
         self.backoff = Backoff()
         self.process: psutil.Process | None = None
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,7 +88,7 @@ class Worker:
         self.failed_ns = 0
         self.failing: dict[int, str] = {}
         self.start_error: StartError | None = None
-        self.is_hung = self.was_killed = self.is_given_up = self.is_renewed = False
+        self.is_hung = self.was_killed = self.is_given_up = False
         self.spent: str | None = None
         self.breakpoints = True
         self.debug_socket: str | None = None
@@ -99,6 +100,11 @@ class Worker:
             self.started = asyncio.get_running_loop().create_future()
         # A worker whose start nobody awaits must not end in "exception was never retrieved".
         self.started.add_done_callback(lambda done: done.exception())
+
+    @property
+    def who(self) -> dict[str, Any]:
+        """Whom a log record is about."""
+        return {"endpoint": self.owner.name, "worker": self.index}
 
     @property
     def in_flight(self) -> int:

@@ -263,9 +263,15 @@ def test_a_held_worker_does_not_keep_others_from_its_gpu() -> None:
 def test_a_spent_worker_is_replaced_when_its_debugger_left_and_that_is_no_crash(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(crew, "LINGER_S", 0.0)
+
     async def scene(stage: Stage) -> None:
-        version, [script, _] = await stage.serve(workers=2)
-        worker = version.crew.workers[0]
+        version, [script] = await stage.serve()
+        [worker] = version.crew.workers
+        version.crew.wish(worker, "debugpy")
+        standin = await stage.started(2)
+        assert await version.crew.has_standin()
+        version.crew.answered(worker)
         script.say("debugger", who="Ada", kind="debugpy")
         script.say("spent", text="debugpy traced it")
         await until(lambda: worker.spent)
@@ -274,9 +280,13 @@ def test_a_spent_worker_is_replaced_when_its_debugger_left_and_that_is_no_crash(
         script.say("debugger", who=None, kind=None)
         await script.told("stop")
         script.exit()
-        successor = await stage.started(3)
-        await until(lambda: worker.state is WorkerState.READY)
-        assert worker.pid == successor.pid
+        await until(lambda: len(stage.scripts) == 3)
+        version.crew.review()
+        assert version.crew.standin is not None, "it stays until the new process is ready"
+        stage.scripts[2].say("ready")
+        await standin.told("stop")
+        assert worker.state is WorkerState.READY
+        assert worker.pid == stage.scripts[2].pid
         assert (worker.restarts, worker.spent, worker.is_time_still) == (0, None, False)
 
     play(scene)
