@@ -1,1 +1,1 @@
-"""The debugger's half in the worker: an agent that listens, pdb over a socket, stops, stacks. Loaded only on demand."""
+"""The debugger's half in the worker: an agent that listens, pdb over a socket, stops, stacks."""

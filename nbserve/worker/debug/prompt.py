@@ -123,6 +123,11 @@ class Prompt(pdb.Pdb):
             ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(self.curframe), ctypes.c_int(1))
 
     def preloop(self) -> None:
+        # Newer releases of pdb have a method of its own for this, which they call when it is time.
+        if not hasattr(pdb.Pdb, "_show_display"):
+            self._show_display()
+
+    def _show_display(self) -> None:
         """Show displayed expressions that changed. Comparing tensors gives a tensor, which is no answer."""
         shown = getattr(self, "displaying", {}).get(self.curframe) or {}
         for expression, old in list(shown.items()):
