@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,7 +17,7 @@ from nbserve.server.http.answer import JSON
 from nbserve.server.http.exchange import Exchange
 from nbserve.server.http.head import Head
 from nbserve.server.own_request import DEBUG_HEADER
-from nbserve.server.ticket import Ticket
+from nbserve.server.ticket import Ticket, request_ids
 
 # Of no use to a handler: they describe the connection or the framing of the body.
 _NOT_FOR_HANDLERS = frozenset(
@@ -102,7 +101,6 @@ class InferenceApi:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._request_ids = itertools.count(1)
         model = rb"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
         self._routes: list[tuple[re.Pattern[bytes], bytes, Callable[[Exchange, Call], None]]] = [
             (re.compile(rb"/predictions/(?P<endpoint>[^/]+)(?:/(?P<version>[^/]+))?"), b"POST", self._predict),
@@ -147,13 +145,13 @@ class InferenceApi:
 
     def _predict(self, exchange: Exchange, call: Call) -> None:
         endpoint = self._endpoints.get(call.endpoint)
-        endpoint.submit(PredictionTicket(next(self._request_ids), exchange, call))
+        endpoint.submit(PredictionTicket(next(request_ids), exchange, call))
 
     def _infer(self, exchange: Exchange, call: Call) -> None:
         endpoint = self._version_of(call)
         request = open_inference.parse(exchange.body, exchange.headers)
         inference = open_inference.Inference(exchange, request, endpoint.name, endpoint.version or "", call.echo)
-        for ticket in inference.tickets(self._request_ids, call.meta):
+        for ticket in inference.tickets(request_ids, call.meta):
             ticket.version = call.version
             endpoint.submit(ticket)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from typing import NamedTuple
 
-from nbserve.server.ticket import Ticket
+from nbserve.server.ticket import Ticket, request_ids
 
 DEBUG_HEADER = b"x-nbserve-debug"
 
@@ -26,12 +25,11 @@ class OwnRequest(Ticket):
     """
 
     __slots__ = ("is_direct", "is_replay", "reply")
-    _numbers = itertools.count(1 << 62)
 
     def __init__(
         self, meta: bytes, body: bytes | memoryview, *, is_direct: bool = False, is_replay: bool = False
     ) -> None:
-        super().__init__(next(self._numbers), meta, body, 0)
+        super().__init__(next(request_ids), meta, body, 0)
         self.is_direct = is_direct
         self.is_replay = is_replay
         if is_direct:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 
 import orjson
 
 from nbserve.errors import NbserveError
 from nbserve.server.logbook import logger
+
+# Clients' requests and our own are numbered together: each process has one server.
+request_ids = itertools.count(1)
 
 
 class Ticket:
