@@ -289,8 +289,8 @@ class Endpoint:
         port: int | None = None,
         repeat: bool = False,
         wait_s: float | None = None,
-    ) -> str:
-        """Debug a worker with pdb while the others serve; gives what was shown.
+    ) -> str | None:
+        """Debug a worker with pdb while the others serve; with `commands` it gives what was shown.
 
         Without arguments it takes the worker that a `breakpoint()` holds, or waits for one. `at` stops at the next call
         of a method or at a line, `request` sends this body (as `predict` does) and stops in it, `last_error` looks at
@@ -314,7 +314,9 @@ class Endpoint:
             repeat=repeat,
             wait_s=wait_s,
         )
-        return debug(self, options)
+        shown = debug(self, options)
+        # A person has seen it.
+        return None if commands is None else shown
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""

@@ -23,6 +23,13 @@ class Console(Protocol):
     def note(self, text: str) -> None: ...
 
 
+class Shown(str):
+    """What a session showed; at a prompt and in a cell it looks as it did."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class Silent:
     """Shows nothing, for programs that want the text at the end."""
 
@@ -44,8 +51,8 @@ class Transcript:
         self._parts: list[str] = []
 
     @property
-    def text(self) -> str:
-        return "".join(self._parts)
+    def text(self) -> Shown:
+        return Shown("".join(self._parts))
 
     def write(self, text: str) -> None:
         self._parts.append(text)
