@@ -53,6 +53,7 @@ class WorkerDriver:
         self._frames: deque[tuple[int, int, memoryview]] = deque()
         self._batch_ids = itertools.count(1)
         self.dropped: list[int] = []
+        self.sent = self.answers = 0
 
     def frame(self) -> tuple[int, int, memoryview] | None:
         """The next frame, None when the worker closed its end."""
@@ -95,6 +96,7 @@ class WorkerDriver:
     def answer(self) -> tuple[int, Any]:
         """Status and body of the first row of the next results; events before them stay."""
         _, count, payload = self._next(lambda kind, payload: kind == wire.RESULTS)
+        self.answers += 1
         row = wire.decode_results(count, payload).rows[0]
         return row.status, orjson.loads(row.body)
 
@@ -108,6 +110,7 @@ class WorkerDriver:
 
     def send(self, *bodies: bytes, meta: bytes = JSON) -> int:
         batch_id = next(self._batch_ids)
+        self.sent += 1
         rows = [(batch_id * 100 + index, meta, body) for index, body in enumerate(bodies)]
         self.channel.sendall(b"".join(wire.encode_batch(batch_id, rows)))
         return batch_id
@@ -315,6 +318,10 @@ class DebugClient:
         self.shown = ""
         self.say("reply", text=text)
         return self.event(event)
+
+    def read_something(self) -> None:
+        """Wait for whatever comes, or for the end."""
+        self._socket.recv(65536)
 
     def close(self) -> None:
         self._socket.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import stat
 import time
 from collections.abc import Callable
@@ -310,3 +312,32 @@ def test_who_says_nonsense_is_refused(worker: Any, agent_of: Any) -> None:
     assert client.next() is None
     worker.send(b"1")
     assert worker.answer()[0] == 200
+
+
+def test_debuggers_that_come_and_go_at_any_moment_leave_the_worker_as_it_was(worker: Any, agent_of: Any) -> None:
+    chance = random.Random(3)
+    for number in range(200):
+        client = agent_of.client(f"number {number}")
+        verb = chance.choice(["attach", "interrupt", "stop", "stop", "stop", "post_mortem", "stack"])
+        if chance.random() < 0.3:
+            worker.send(b"1", b"0", b"4")
+        # It may be refused while it still speaks.
+        with contextlib.suppress(ConnectionError):
+            client.say(verb, repeat=chance.random() < 0.3)
+            for line in chance.sample(["b 13", "b postprocess", "c", "n", "s", "r", "p 1", "q", "fail", "w"], 4):
+                client.say("reply", text=line)
+            if verb in ("stop", "stack") and chance.random() < 0.8:
+                client.read_something()
+        worker.send(b"1", b"2", b"4")
+        if chance.random() < 0.3:
+            assert _stack(agent_of)
+        client.close()
+        while worker.answers < worker.sent:
+            assert worker.answer()[0] in (200, 500)
+    worker.send(b"1", b"2", b"4")
+    assert worker.answer() == (200, [2.0, True])
+    client = armed(agent_of, at="inference")
+    worker.send(b"8")
+    client.prompt()
+    client.last_reply("c", "resumed")
+    assert worker.answer() == (200, [0.25, True])

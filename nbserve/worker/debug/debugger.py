@@ -30,6 +30,8 @@ from nbserve.worker.stages import Pipeline
 if TYPE_CHECKING:
     from nbserve.worker.debug.editor import Editor
 
+LEAVE_S = 0.3
+
 
 class Debugger:
     """Between the worker's main loop, the agent's threads and the threads that stop. `is_on` asks for `batch_done`."""
@@ -125,6 +127,8 @@ class Debugger:
     def begin(self, session: Session) -> None:
         """Make it the worker's debugger; raises DebugError where there is one."""
         with self._changed:
+            # One that has just hung up may not be through with leaving.
+            self._changed.wait_for(lambda: self.session is None, LEAVE_S)
             if self.session is not None:
                 raise DebugError(self.session.described(self._spec.worker_index))
             self.session = session
@@ -165,6 +169,7 @@ class Debugger:
             if self.session is not session:
                 return
             self.session = None
+            self._changed.notify_all()
             self._unguard()
             hold = self._hold if session.pdb is not None else None
         if hold is not None:
