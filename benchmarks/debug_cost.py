@@ -15,9 +15,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import lone_worker
 from benchmarks.compare import WARM_UP_CONNECTIONS, WARM_UP_S, body_file, rotated
 from benchmarks.kinds import KINDS, Kind
 from benchmarks.load import Load, press
+from benchmarks.lone_worker import LoneKind
 from benchmarks.peers import require_program
 from benchmarks.report import DEBUG_COST, between_markers, number, table
 from benchmarks.run import machine
@@ -28,25 +30,35 @@ README = Path(__file__).with_name("README.md")
 WORKLOAD, WORKERS, THREADS = "echo", 1, 1
 MANY = 32
 # What `nbserve attach` says once it is attached.
-IN_PLACE = ("waiting for a breakpoint()", "will stop in")
+IN_PLACE = ("for a breakpoint()", "will stop in")
+ATTACHED_S = 120
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run the endpoint; `attach` are options of an `nbserve attach` that stays for the whole run."""
+    """A way to run the endpoint; `attach` are options of an `nbserve attach` that stays for the whole turn.
+
+    `alone` is the same for a worker without a server (None: nothing that a worker would notice).
+    """
 
     title: str
     options: tuple[str, ...] = ("--debug",)
     attach: tuple[str, ...] | None = None
+    alone: LoneKind | None = None
 
 
-BASE = Variant("without `--debug`", options=())
+NEVER = LoneKind(has_agent=True, stop=("handle", "False"))
+BASE = Variant("without `--debug`", options=(), alone=LoneKind())
 VARIANTS = (
     BASE,
-    Variant("the same once more (noise)", options=()),
-    Variant("`--debug`, nobody attached"),
+    Variant("the same once more (noise)", options=(), alone=LoneKind()),
+    Variant("`--debug`, nobody attached", alone=LoneKind(has_agent=True)),
     Variant("`--debug`, a debugger waits for a `breakpoint()`", attach=()),
-    Variant("`--debug`, `--at handle --if False` and its stand-in", attach=("--at", "handle", "--if", "False")),
+    Variant(
+        "`--debug`, `--at handle --if False` (and its stand-in)",
+        attach=("--at", "handle", "--if", "False"),
+        alone=NEVER,
+    ),
 )
 
 
@@ -65,7 +77,9 @@ MEASURES: dict[str, Callable[[Turn], float]] = {
     "p50 ms, 1 connection": lambda turn: turn.alone.p50_ms,
     "CPU µs/request": lambda turn: turn.cpu_us,
 }
-Turns = dict[Variant, list[Turn]]
+ALONE = f"worker alone, µs/batch of {lone_worker.ROWS}"
+# What was measured -> in each variant -> in each round.
+Columns = dict[str, dict[Variant, list[float]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,23 +87,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     require_program("wrk")
     rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
-    tables = markdown(measure(rounds, seconds), f"--rounds {rounds} --seconds {seconds}", seconds)
+    tables = markdown(measure(rounds, seconds), f"--rounds {rounds} --seconds {seconds}")
     print(tables)
     if not options.quick:
         README.write_text(between_markers(README.read_text(), tables, DEBUG_COST))
     return 0
 
 
-def measure(rounds: int, seconds: int) -> Turns:
+def measure(rounds: int, seconds: int) -> Columns:
     """Each variant once a round, in rotating order. Each turn has a server of its own: two that were started alike
     differ by up to a third for as long as they live, which would pass for a difference between variants."""
-    turns: Turns = {variant: [] for variant in VARIANTS}
+    columns: Columns = {name: {variant: [] for variant in VARIANTS} for name in (*MEASURES, ALONE)}
     with body_file(examples(WORKLOAD, 1)[0]) as body:
         for round_index in range(rounds):
             for variant in rotated(VARIANTS, round_index):
-                turns[variant].append(_turn(variant, body, seconds))
-                print(f"round {round_index + 1}, {variant.title}: {_line(turns[variant][-1])}", flush=True)
-    return turns
+                turn = _turn(variant, body, seconds)
+                for name, of in MEASURES.items():
+                    columns[name][variant].append(of(turn))
+            for variant, batch_us in _alone().items():
+                columns[ALONE][variant].append(batch_us)
+            _print_round(round_index, columns)
+    return columns
+
+
+def _alone() -> dict[Variant, float]:
+    kinds = {variant: variant.alone for variant in VARIANTS if variant.alone is not None}
+    return dict(zip(kinds, lone_worker.medians_us(list(kinds.values())), strict=True))
+
+
+def _print_round(round_index: int, columns: Columns) -> None:
+    for name, series in columns.items():
+        told = ", ".join(number(values[-1]) if values else "-" for values in series.values())
+        print(f"round {round_index + 1}, {name}: {told}", flush=True)
 
 
 def _turn(variant: Variant, body: Path, seconds: int) -> Turn:
@@ -122,7 +151,7 @@ def _press(url: str, body: Path, connections: int, seconds: int) -> Load:
 def _debugger(options: Sequence[str], folder: str) -> Iterator[None]:
     """`nbserve attach`, in place before the block runs and still there at its end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "nbserve", "attach", "bench", *options],
+        [sys.executable, "-m", "nbserve", "attach", "bench", "--wait", str(ATTACHED_S), *options],
         env={**os.environ, "NBSERVE_RUNTIME_DIR": folder},
         stdin=subprocess.PIPE,  # It stays open: its end would detach.
         stdout=subprocess.PIPE,
@@ -159,35 +188,32 @@ def _kind(variant: Variant, folder: str) -> Kind:
     return replace(plain, command=command, variables=(*plain.variables, ("NBSERVE_RUNTIME_DIR", folder)))
 
 
-def markdown(turns: Turns, options: str, seconds: int) -> str:
+def markdown(columns: Columns, options: str) -> str:
     """A row for each variant: medians, and against the base the median of the rounds' ratios with their quartiles."""
-    rounds = len(turns[BASE])
     head = (
-        f"{datetime.date.today():%Y-%m-%d}, {machine()}; `python -m benchmarks.debug_cost {options}`: {rounds} rounds\n"
-        f"of {seconds} s a point, {WORKERS} worker. In brackets the ratio to the first row: the median of the rounds'\n"
-        "ratios, and the quartiles around it."
+        f"{datetime.date.today():%Y-%m-%d}, {machine()}; `python -m benchmarks.debug_cost {options}`,\n"
+        f"{WORKERS} worker. In brackets the ratio to the first row: median and quartiles of the rounds' ratios."
     )
-    rows = [[variant.title, *(_cell(turns, variant, of) for of in MEASURES.values())] for variant in turns]
-    return f"{head}\n\n{table(['echo', *MEASURES], rows)}"
+    variants = next(iter(columns.values()))
+    rows = [[variant.title, *(_cell(series, variant) for series in columns.values())] for variant in variants]
+    return f"{head}\n\n{table(['echo', *columns], rows)}"
 
 
-def _cell(turns: Turns, variant: Variant, of: Callable[[Turn], float]) -> str:
-    median = number(statistics.median(map(of, turns[variant])))
+def _cell(series: dict[Variant, list[float]], variant: Variant) -> str:
+    if not series[variant]:
+        return ""
+    median = number(statistics.median(series[variant]))
     if variant is BASE:
         return median
-    ratios = [of(own) / of(base) for own, base in zip(turns[variant], turns[BASE], strict=True)]
+    ratios = [own / base for own, base in zip(series[variant], series[BASE], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return f"{median} ({middle:.3f}; {low:.3f} to {high:.3f})"
-
-
-def _line(turn: Turn) -> str:
-    return "; ".join(f"{name}: {number(of(turn))}" for name, of in MEASURES.items())
+    return f"{median} ({middle:.2f}; {low:.2f} to {high:.2f})"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.debug_cost", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=int, default=2, help="seconds per point; default: 2")
+    parser.add_argument("--seconds", type=int, default=1, help="seconds per point; default: 1")
     parser.add_argument("--quick", action="store_true", help="one round of 1 s a point; README.md is not touched")
     return parser
 
