@@ -279,6 +279,31 @@ def test_a_compiled_handler_is_stepped_through_as_it_is_written(
     assert worker.answer() == (200, 10.0)
 
 
+def test_a_breakpoint_in_what_is_compiled_says_so(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
+    source = COMPILED.replace("shifted = x + 1", "breakpoint(); shifted = x + 1")
+    source = source.replace("            self.model(torch.ones(1))\n", "")
+    worker = nursery.start_ready(bundle(source), debug_socket=agent_of.path)
+    worker.send(b"3")
+    assert worker.hear("held")["function"] == "forward"
+    client = agent_of.client()
+    client.say("attach")
+    client.prompt()
+    assert "torch.compile" in client.notes[0]
+    client.last_reply("c", "resumed")
+    assert worker.answer() == (200, 8.0)
+    client.event("ended")
+    client = agent_of.client()
+    client.say("stop")
+    client.event("armed")
+    worker.send(b"3")
+    client.prompt()
+    assert "forward()" in client.reply("c")
+    assert not client.notes
+    assert client.reply("p x") == "tensor([3.])\n"
+    client.last_reply("q")
+    assert worker.answer() == (200, 8.0)
+
+
 def test_cells_are_known_by_their_names(nursery: Any, bundle: WriteBundle, agent_of: Any) -> None:
     worker = nursery.start_ready(bundle(CELLS), debug_socket=agent_of.path)
     worker.send(b"1")

@@ -15,7 +15,7 @@ from nbserve.debugwire import Reason
 from nbserve.errors import DebugError
 from nbserve.worker.channel import Channel
 from nbserve.worker.debug.agent import Agent
-from nbserve.worker.debug.guard import Guard
+from nbserve.worker.debug.guard import COMPILED, Guard, is_compiled
 from nbserve.worker.debug.holds import Acknowledgements, Hold
 from nbserve.worker.debug.hooks import BreakpointHook, log
 from nbserve.worker.debug.interrupts import Interrupts
@@ -215,6 +215,8 @@ class Debugger:
             session.editor.stop_here(frame)
             return
         if session is not None and session.pdb is not None:
+            if is_compiled(frame):
+                session.note(COMPILED)
             session.pdb.stop_at(frame, "breakpoint", header)
             return
         log(f"breakpoint() at {shown_file(frame.f_code.co_filename)}:{frame.f_lineno}: nobody attached, going on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,10 @@ from nbserve.worker.stages import Pipeline, Watch
 from nbserve.worker.tracebacks import summary_of
 
 TOKEN_HEADER = "x-nbserve-debug"
+COMPILED = (
+    "torch.compile has compiled this function: variables may be missing, and stepping may leave it. "
+    "A stop that is asked for (--at LINE) finds it as it is written"
+)
 
 
 class Guard:
@@ -103,6 +108,13 @@ class _Stopper:
         except ConditionRaised as raised:
             self._session.note(str(raised))
             return False
+
+
+def is_compiled(frame: types.FrameType) -> bool:
+    """Whether torch.compile may have had a hand in what runs there: not in what a guard runs, as it is written."""
+    codes = [each.f_code for each, _ in traceback.walk_stack(frame)]
+    is_guarded = any(code is Guard._watched.__code__ for code in codes)
+    return not is_guarded and any(code.co_filename.endswith("/torch/_dynamo/eval_frame.py") for code in codes)
 
 
 @contextlib.contextmanager
