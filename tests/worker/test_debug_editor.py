@@ -60,8 +60,10 @@ def dap(client: Any) -> Iterator[Dap]:
 
 
 @pytest.fixture
-def cells(dap: Dap, folder: Path) -> dict[int, Path]:
-    return {number: folder / "cells" / f"notes.ipynb, cell {number}.py" for number in (1, 3)}
+def cells(dap: Dap, folder: Path, agent_of: Any) -> dict[int, Path]:
+    """They lie beside the agent's socket, in the user's own folder that ends with the server."""
+    beside = Path(agent_of.path).parent
+    return {number: beside / f"{folder.name}, notes.ipynb, cell {number}.py" for number in (1, 3)}
 
 
 def test_breakpoints_in_cells_stop_an_editor_there(worker: Any, dap: Dap, client: Any, cells: dict[int, Path]) -> None:
@@ -184,15 +186,4 @@ def test_debugpy_is_not_loaded_before_it_is_asked_for(worker: Any) -> None:
 def test_without_debugpy_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setitem(sys.modules, "debugpy", None)
     with pytest.raises(DebugError, match=r"pip install 'nbserve-torch\[debugpy\]'"):
-        Editor(0, folder, None).listen()  # type: ignore[arg-type]
-
-
-def test_a_bundle_that_cannot_be_written_to_shows_its_cells_elsewhere(worker: Any, client: Any, folder: Path) -> None:
-    (folder / "cells").write_text("a file where the folder should be")
-    client.say("debugpy", port=0)
-    client.event("listening")
-    note = client.event("note")["text"]
-    assert note.startswith("notes.ipynb, cell 1 is there: ")
-    file = Path(note.partition(": ")[2])
-    assert file.is_file()
-    assert folder not in file.parents
+        Editor(0, folder, folder, None).listen()  # type: ignore[arg-type]

@@ -183,9 +183,7 @@ class _Client:
         _start(PostMortem(self._debugger, session, found).run)
 
     def _begin_debugpy(self, session: Session, message: Message) -> None:
-        from nbserve.worker.debug.editor import Editor
-
-        editor = Editor(int(message.get("port") or 0), self._debugger.bundle(), self._debugger)
+        editor = self._debugger.editor(int(message.get("port") or 0))
         port = editor.listen()
         self._debugger.give_to(editor, session)
         self._link.send("listening", port=port)

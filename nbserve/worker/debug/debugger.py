@@ -116,8 +116,11 @@ class Debugger:
         who = session.who if session is not None else None
         return {"worker": self._spec.worker_index, "held": held, "debugger": who}
 
-    def bundle(self) -> Path:
-        return Path(self._spec.bundle)
+    def editor(self, port: int) -> Editor:
+        from nbserve.worker.debug.editor import Editor
+
+        # The cells' texts go where the socket is: a folder of the user's alone, which ends with the server.
+        return Editor(port, Path(self._spec.bundle), Path(self._spec.debug_socket or "").parent, self)
 
     def handler(self) -> Any:
         if self._runner is None:

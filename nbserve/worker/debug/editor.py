@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import threading
 import types
 from collections.abc import Iterator, Sequence
@@ -40,12 +39,14 @@ class Editor:
     """debugpy, listening for one editor. Tracing cannot be undone: the worker is to be replaced afterwards.
 
     pydevd speaks the editors' protocol itself here, so there is no adapter process that could outlive the worker.
+    `folder` is where the cells' texts are put for it.
     """
 
-    def __init__(self, port: int, bundle: Path, stops: Stops) -> None:
+    def __init__(self, port: int, bundle: Path, folder: Path, stops: Stops) -> None:
         self.port = port
         self.files: dict[str, Path] = {}
         self._bundle = bundle
+        self._folder = folder
         self._stops = stops
         self._main = threading.main_thread().ident
         self._is_closed = threading.Event()
@@ -139,10 +140,8 @@ class Editor:
         from pydevd_file_utils import NORM_PATHS_AND_BASE_CONTAINER
 
         source = (self._bundle / "app.py").read_text(encoding="utf-8")
-        cells = cells_of(source, list(statements(source)))
-        folder = _writable(self._bundle / "cells") if cells else self._bundle
-        for label, lines in cells.items():
-            self.files[label] = file = folder / f"{label.replace('/', '_')}.py"
+        for label, lines in cells_of(source, list(statements(source))).items():
+            self.files[label] = file = self._folder / f"{self._bundle.name}, {label.replace('/', '_')}.py"
             file.write_text("\n".join([*lines, ""]), encoding="utf-8")
             name = f"<{label}>"
             NORM_PATHS_AND_BASE_CONTAINER[label] = (name, name, name)
@@ -193,12 +192,3 @@ def _free_port(port: int) -> int:
         except (OSError, OverflowError) as error:
             raise DebugError(f"port {port} cannot be used ({error}): give another, or 0 for any") from None
         return int(probe.getsockname()[1])
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made if it is not there; another one where bundles cannot be written to."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="nbserve-cells-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="nbserve-cells-"))
