@@ -37,7 +37,7 @@ def run(shell: InteractiveShell, line: str, body: str) -> Ran:
     An exception leaves as it is and shows only the user's lines.
     """
     source = shell.transform_cell(f"# %%serve {line}\n{body}")
-    filename = shell.compile.cache(source, shell.execution_count, raw_code=f"%%serve {line}\n{body}")
+    filename = shell.compile.cache(source, number(shell), raw_code=f"%%serve {line}\n{body}")
     tree = shell.transform_ast(_parse(shell, source, filename))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     for statement in tree.body:
@@ -89,12 +89,18 @@ def label(shell: InteractiveShell) -> str:
     """Where the running cell stands, such as `quickstart.ipynb, cell 7`."""
     notebook = str(shell.user_ns.get("__vsc_ipynb_file__") or shell.user_ns.get("__session__") or "")
     name = Path(notebook).name if notebook.endswith(".ipynb") else "notebook"
-    return f"{name}, cell {shell.execution_count}"
+    return f"{name}, cell {number(shell)}"
+
+
+def number(shell: InteractiveShell) -> int:
+    """What stands in brackets beside the running cell: [7]."""
+    # Not execution_count, which IPython 9 raises before it runs a cell and IPython 8 afterwards.
+    return int(shell.displayhook.prompt_count)
 
 
 def evaluate(shell: InteractiveShell, text: str) -> Any:
     """The value of an expression in the user's namespace."""
-    filename = shell.compile.cache(text, shell.execution_count)
+    filename = shell.compile.cache(text, number(shell))
     tree = _parse(shell, text, filename, "eval")
     return _execute(shell, shell.compile(tree, filename, "eval"))
 

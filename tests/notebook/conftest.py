@@ -50,7 +50,7 @@ def shell(jupyter_dirs: Path) -> Iterator[InteractiveShell]:
 
 @dataclass
 class Outcome:
-    """What one cell did: its displays (as they stand now), printed text, prompts, value and error."""
+    """What one cell did: its displays (as they stand now), printed text, prompts, value, error, and its number."""
 
     status: str = ""
     displays: list[dict[str, Any]] = field(default_factory=list)
@@ -59,6 +59,7 @@ class Outcome:
     value: str | None = None
     error: str = ""
     error_name: str = ""
+    number: int = 0
 
     @property
     def text(self) -> str:
@@ -117,7 +118,8 @@ class Kernel:
             assert time.monotonic() < deadline, f"the cell did not end:\n{outcome.text}"
             if self._asks_for_input(outcome):
                 self._reply(next(waiting, END_OF_INPUT))
-        outcome.status = self._reply_to(message_id)["content"]["status"]
+        reply = self._reply_to(message_id)["content"]
+        outcome.status, outcome.number = reply["status"], reply["execution_count"]
         return outcome
 
     def follow(self, condition: Callable[[], bool], within_s: float = 10) -> bool:

@@ -112,7 +112,7 @@ def test_a_version_that_does_not_start_shows_the_cell_s_line_and_leaves_the_old_
     failed = kernel.run(DOUBLE.replace('print("double is up")', 'raise RuntimeError("no weights here")'))
     assert failed.error_name == "StartError"
     assert "no weights here" in failed.error
-    assert "line 7" in failed.error
+    assert f"notebook, cell {failed.number}, line 7" in failed.error.replace('"', "")
     assert "/nbserve/" not in failed.error
     assert kernel.ok("%serve predict double 4").value == "8"
 

@@ -55,6 +55,21 @@ def test_plain_ipython_prints_lines(tmp_path: Path) -> None:
     assert "answer [1, 2]" in said
 
 
+def test_a_cell_is_called_by_the_number_at_its_prompt(tmp_path: Path) -> None:
+    program = """
+from IPython.core.interactiveshell import InteractiveShell
+from nbserve.notebook import cell
+shell = InteractiveShell()
+shell.history_manager.enabled = False
+shell.user_ns.update(say=lambda: print(cell.label(shell)))
+for _ in range(2):
+    result = shell.run_cell("say()", store_history=True)
+    assert result.execution_count == shell.execution_count - 1
+"""
+    (tmp_path / "program.py").write_text(program)
+    assert run("program.py", folder=tmp_path).splitlines() == ["notebook, cell 1", "notebook, cell 2"]
+
+
 def test_a_program_needs_no_ipython(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     said = run("program.py", folder=tmp_path)
