@@ -17,8 +17,10 @@ _FAINT = "opacity:.7"
 _MONO = "font-family:var(--jp-code-font-family, monospace);font-size:.95em"
 _CARD = f"border:{_BORDER};border-radius:4px;padding:.5em .8em;margin:.2em 0;display:inline-block;max-width:100%"
 _CELL = "text-align:left;padding:.1em 1.2em .1em 0;vertical-align:top;background:none;border:none"
+_UNBROKEN = "white-space:nowrap"
 _COLORS = {"ready": "#2e9d5b", "busy": "#2e9d5b", "starting": "#c98a00", "draining": "#c98a00", "held": "#c98a00"}
 _BROKEN = "#d64545"
+_SHORT = 60
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,14 @@ def _table_html(line: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 def _cells_html(row: Sequence[str]) -> str:
     name, state, *others = row
-    first = f"<td style='{_CELL}'><b>{_safe(name)}</b></td>"
-    second = f"<td style='{_CELL};color:{_color(state)}'>{_safe(state)}</td>"
-    return first + second + "".join(f"<td style='{_CELL}'>{_safe(value)}</td>" for value in others)
+    first = f"<td style='{_CELL};{_UNBROKEN}'><b>{_safe(name)}</b></td>"
+    second = f"<td style='{_CELL};{_UNBROKEN};color:{_color(state)}'>{_safe(state)}</td>"
+    return first + second + "".join(f"<td style='{_CELL};{_wrapping(value)}'>{_safe(value)}</td>" for value in others)
+
+
+def _wrapping(value: str) -> str:
+    """Short texts stay on their line; longer ones, such as a URL in a narrow window, break anywhere."""
+    return _UNBROKEN if len(value) <= _SHORT else "overflow-wrap:anywhere"
 
 
 def _tables_text(heads: Sequence[str], parts: Sequence[tuple[str, list[tuple[str, ...]]]]) -> str:

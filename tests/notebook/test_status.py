@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nbserve.config import EndpointConfig
@@ -101,6 +102,12 @@ def test_a_held_worker_is_told_with_its_place_and_how_to_attach() -> None:
         ):
             assert text in shown.text
             assert text in shown.html
+
+
+def test_short_cells_of_the_table_stay_on_their_line() -> None:
+    shown = status.table([{"pid": 7, "detached": False, "endpoints": [held()]}])
+    [workers_cell] = re.findall("<td style='([^']*)'>1 held ", shown.html)
+    assert "white-space:nowrap" in workers_cell
 
 
 def test_a_debugged_worker_says_who_has_it() -> None:
