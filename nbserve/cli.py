@@ -151,7 +151,8 @@ def _print_endpoint(endpoint: dict[str, Any]) -> None:
     print(f"  {endpoint['name']} {endpoint['version']} {endpoint['state']} {endpoint['url']}")
     for worker in endpoint["workers"]:
         memory = f"{worker['rss_bytes'] / 1e6:.0f} MB"
-        print(f"    worker {worker['index']} pid {worker['pid']} {worker['state']} {worker['device']} {memory}")
+        role = worker.get("role", "worker")
+        print(f"    {role} {worker['index']} pid {worker['pid']} {worker['state']} {worker['device']} {memory}")
         if worker.get("held"):
             print(f"      {_held(endpoint['name'], worker)}")
 

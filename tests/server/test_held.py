@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -121,6 +123,10 @@ def test_a_stand_in_leaves_when_nothing_is_held_any_more(serve_cell, stopped, at
     [request] = stopped(endpoint)
     wait_until(lambda: [worker["state"] for worker in workers(endpoint, "stand-in")] == ["READY"])
     assert [worker["index"] for worker in endpoint.stats()["workers"]] == [0, 1]
+    words = [sys.executable, "-m", "nbserve", "ps"]
+    listed = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "    worker 0 pid" in listed
+    assert "    stand-in 1 pid" in listed
     debugger = attach(ask_debug(endpoint, "attach")["socket"])
     debugger.link.send("attach")
     debugger.prompted("c")
