@@ -160,7 +160,9 @@ class Crew:
             on_progress(f"{ready} of {len(workers)} workers ready")
 
     def _dismiss(self, worker: Worker) -> asyncio.Task[None]:
-        """Take a worker out of the crew; the task is done when its process is gone."""
+        """Take a worker out of the crew, once; the task is done when its process is gone."""
+        if worker in self._leaving:
+            return self._leaving[worker]
         if worker is self.standin:
             self.standin = None
         if worker is self.replay:

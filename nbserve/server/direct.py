@@ -18,6 +18,9 @@ class DirectRequests:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
+    def __contains__(self, worker: Worker) -> bool:
+        return worker in self._waiting
+
     def workers(self) -> list[Worker]:
         return list(self._waiting)
 
@@ -27,13 +30,11 @@ class DirectRequests:
     def take(self, worker: Worker) -> OwnRequest | None:
         """The next request for this worker whose sender still waits."""
         queue = self._waiting.pop(worker, deque[OwnRequest]())
-        while queue:
-            request = queue.popleft()
-            if queue:
-                self._waiting[worker] = queue
-            if not request.is_gone():
-                return request
-        return None
+        while queue and queue[0].is_gone():
+            queue.popleft()
+        if len(queue) > 1:
+            self._waiting[worker] = queue
+        return queue.popleft() if queue else None
 
     def refuse(self, error: NbserveError, worker: Worker | None = None) -> None:
         """Answer those that wait for this worker, or all, with an error."""

@@ -95,10 +95,15 @@ class Dispatcher:
                 return worker
         if not self._batcher.has_full_batch():
             return None
-        return next((worker for worker in self._crew.rotation if _is_at_its_last(worker)), None)
+        return next((worker for worker in self._crew.rotation if self._may_send_ahead(worker)), None)
 
     def _is_idle(self, worker: Worker) -> bool:
         return worker.state is WorkerState.READY and self._slots.has_room(worker.device)
+
+    def _may_send_ahead(self, worker: Worker) -> bool:
+        """One that is hung or in a debugger would keep the batch, and never be free for what waits for it alone."""
+        is_last = worker.state is WorkerState.BUSY and worker.in_flight == 1
+        return is_last and not worker.is_hung and worker.debugger is None and worker not in self.direct
 
     def _idle_workers(self) -> int:
         """Workers that could take a batch now: idle, on a device with room."""
@@ -107,9 +112,3 @@ class Dispatcher:
             if worker.state is WorkerState.READY and self._slots.has_room(worker.device):
                 idle += 1
         return idle
-
-
-def _is_at_its_last(worker: Worker) -> bool:
-    """Whether a batch may be sent ahead: it would wait long behind one that is hung or in a debugger."""
-    is_last = worker.state is WorkerState.BUSY and worker.in_flight == 1
-    return is_last and not worker.is_hung and worker.debugger is None

@@ -96,6 +96,8 @@ class Endpoint:
     async def deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
         """Make `bundle` the current version without losing a request; on StartError everything stays as it was."""
         async with self._lock:
+            if self._is_stopping:
+                raise Unavailable(f"endpoint {self.name} is stopping")
             self._deploying = asyncio.create_task(self._deploy(bundle, config, on_progress))
             try:
                 await self._deploying

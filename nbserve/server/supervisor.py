@@ -7,14 +7,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from nbserve.errors import NbserveError, StartError
-from nbserve.server.channel import InFlight, channel_pair
+from nbserve.server.channel import Channel, InFlight, channel_pair
 from nbserve.server.holds import Debugger, Hold
 from nbserve.server.logbook import OutputPipe, logger
 from nbserve.server.nursery_client import NurseryClient
@@ -82,20 +82,21 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _drain(self, worker: Worker) -> None:
+    def _drain(self, worker: Worker) -> Coroutine[Any, Any, None]:
+        """It takes no more from now on; what this gives waits until its process is gone."""
         if worker.state is not WorkerState.DRAINING:
             self._move(worker, WorkerState.DRAINING)
         if worker.ready_at_s is None:
             self.kill(worker)
         worker.channel.send({"op": "stop"})
-        await self._await_end(worker)
+        return self._await_end(worker, worker.channel, worker.ended)
 
-    async def _await_end(self, worker: Worker) -> None:
-        """Work in flight keeps its response time-out, guarded by `_tick`; then there is little left to wait for."""
-        while worker.in_flight and not worker.ended.is_set():
+    async def _await_end(self, worker: Worker, channel: Channel, ended: asyncio.Event) -> None:
+        """Work in flight keeps its response time-out, guarded by the watch; then there is little left to wait for."""
+        while channel.in_flight and not ended.is_set():
             await asyncio.sleep(0.02)
         try:
-            await asyncio.wait_for(worker.ended.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(ended.wait(), STOP_GRACE_S)
         except asyncio.TimeoutError:
             logger.warning("%s did not stop within %g s; it is killed", worker, STOP_GRACE_S, extra=worker.who)
             self.kill(worker)
@@ -215,15 +216,18 @@ class Supervisor:
 
     def channel_closed(self, worker: Worker) -> None:
         """The first sign of a death: what it had goes back at once, before the exit status is known."""
+        if worker.state not in (WorkerState.DEAD, WorkerState.STARTING):
+            self._move(worker, WorkerState.DEAD)
+        self._hand_back(worker)
+        if not worker.ended.is_set() and worker.pid is not None:
+            self._loop.call_later(LINGER_S, self._kill_lingering, worker, worker.pid)
+
+    def _hand_back(self, worker: Worker) -> None:
         batches = list(worker.channel.in_flight)
         worker.channel.in_flight.clear()
         worker.hold = worker.debugger = None
-        if worker.state not in (WorkerState.DEAD, WorkerState.STARTING):
-            self._move(worker, WorkerState.DEAD)
         if batches:
             worker.owner.on_lost(worker, batches, "response time-out" if worker.is_hung else "died")
-        if not worker.ended.is_set() and worker.pid is not None:
-            self._loop.call_later(LINGER_S, self._kill_lingering, worker, worker.pid)
 
     def _kill_lingering(self, worker: Worker, pid: int) -> None:
         """A process that closed its channel but lives on is of no use."""
@@ -232,10 +236,11 @@ class Supervisor:
 
     def _exited(self, worker: Worker, status: int) -> None:
         """The process was reaped; `status` is its wait status."""
-        # A child of the handler may hold the socket open: then nobody else would close it.
+        # A child of the handler may hold the socket open: then nobody else would close it, nor hand back what it had.
         worker.channel.close()
         if worker.state is not WorkerState.DEAD:
             self._move(worker, WorkerState.DEAD)
+        self._hand_back(worker)
         was_ready = worker.ready_at_s is not None
         if not ((worker.is_leaving or worker.is_renewing) and status == 0):
             self._report(worker, describe_exit(status, worker.rss_bytes, worker.was_killed or worker.is_leaving))
@@ -272,6 +277,7 @@ class Supervisor:
         if delay_s is None:
             worker.is_given_up = True
             logger.error("worker %d failed to start too often; no more tries", worker.index, extra=worker.who)
+            worker.owner.on_given_up()
         elif worker.has_served:
             self._loop.call_later(delay_s, self._restart, worker)
 

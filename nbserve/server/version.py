@@ -173,7 +173,7 @@ class Version:
     def submit(self, ticket: Ticket) -> None:
         """Queue a row; raises Overloaded when the queue is full and Unavailable when no worker will ever take it."""
         if (worker := self._given_up()) is not None:
-            raise Unavailable(f"no worker of {self.name} can be started: {worker.last_error}")
+            raise self._no_worker(worker)
         if self._is_ending and not self.is_ready:
             raise Unavailable(f"{self.name} is stopping")
         self.batcher.add(ticket, time.monotonic_ns())
@@ -280,6 +280,15 @@ class Version:
             Unavailable(f"worker {worker.index} ended before it could take the request"), worker
         )
         self.crew.review()
+
+    def on_given_up(self) -> None:
+        """What waits need not wait when no worker will ever take it; a stand-in is the last that might."""
+        if (worker := self._given_up()) is not None and self.crew.standin is None:
+            self.refuse_waiting(self._no_worker(worker))
+            self.dispatcher.schedule()
+
+    def _no_worker(self, worker: Worker) -> Unavailable:
+        return Unavailable(f"no worker of {self.name} can be started: {worker.last_error}")
 
     def _give_up(self, worker: Worker, ticket: Ticket, cause: LossCause) -> None:
         if cause == "died":

@@ -46,6 +46,8 @@ class Owner(Protocol):
 
     def on_ended(self, worker: Worker) -> None: ...
 
+    def on_given_up(self) -> None: ...
+
 
 class Worker:
     """One worker of a version; index, counters and back-off outlive the process when it is restarted.
@@ -74,7 +76,6 @@ class Worker:
         self.backoff = Backoff()
         self.process: psutil.Process | None = None
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.ended = asyncio.Event()
         self.on_line: list[Callable[[str], None]] = []
         self._supervisor = supervisor
         self.begin()
@@ -95,7 +96,8 @@ class Worker:
         self.hold: Hold | None = None
         self.debugger: Debugger | None = None
         self.channel = Channel(self)
-        self.ended.clear()
+        # Of its own: who waits for the end of the process before must not miss it.
+        self.ended = asyncio.Event()
         if self.started.done():
             self.started = asyncio.get_running_loop().create_future()
         # A worker whose start nobody awaits must not end in "exception was never retrieved".
