@@ -32,6 +32,7 @@ attach, stop, interrupt, post_mortem and debugpy make the connection the worker'
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -65,8 +66,11 @@ class Held(TypedDict):
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One line."""
-    return orjson.dumps(message, default=str) + b"\n"
+    """One line. What is no Unicode, such as lone surrogates in what somebody prints, becomes question marks."""
+    try:
+        return orjson.dumps(message, default=str) + b"\n"
+    except TypeError:
+        return json.dumps(message, default=str, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 class LineReader:

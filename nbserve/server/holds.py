@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -64,10 +65,14 @@ class Hold:
 
 @dataclass(frozen=True)
 class Debugger:
-    """Who has a worker."""
+    """Who has a worker, and since when: seconds since the epoch."""
 
     who: str
     kind: str
+    since_s: float
+
+    def __str__(self) -> str:
+        return f"{self.who} since {time.strftime('%H:%M:%S', time.localtime(self.since_s))}"
 
     @property
     def stops_time(self) -> bool:
@@ -78,7 +83,7 @@ class Debugger:
     def of_event(cls, event: Mapping[str, Any]) -> Debugger | None:
         """What a worker's event `debugger` says; None: nobody any more."""
         who = event.get("who")
-        return None if who is None else cls(str(who), str(event.get("kind") or "pdb"))
+        return None if who is None else cls(str(who), str(event.get("kind") or "pdb"), float(event["since_s"]))
 
 
 def breakpoints_on(role: Role, is_live: bool, is_another_held: bool) -> bool:

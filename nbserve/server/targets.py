@@ -105,5 +105,5 @@ def _free(workers: Sequence[C]) -> list[C]:
     """Those without a debugger; raises Conflict when all have one."""
     free = [worker for worker in workers if worker.debugger is None]
     if not free and (debugger := workers[0].debugger) is not None:
-        raise Conflict(f"worker {workers[0].index} is being debugged by {debugger.who}")
+        raise Conflict(f"worker {workers[0].index} is being debugged by {debugger}")
     return free

@@ -12,7 +12,7 @@ from nbserve.server.standins import Standing, Wish, is_standin_wanted
 from nbserve.server.targets import pick
 from nbserve.server.worker_state import WorkerState
 
-ADA = Debugger("Ada", "pdb")
+ADA = Debugger("Ada", "pdb", 0.0)
 IDLE, ENGAGED, STARTING = Standing(True, False), Standing(False, True), Standing(False, False)
 
 
@@ -91,7 +91,7 @@ def test_a_wish_lasts_until_its_debugger_left_or_never_came() -> None:
 def test_attach_takes_the_one_that_is_held_longest_and_has_no_debugger() -> None:
     assert pick("attach", [Worker(0), held(1, 20), held(2, 10), held(3, 5, ADA)], "h").index == 2  # type: ignore[union-attr]
     assert pick("attach", [Worker(0)], "h") is None
-    with pytest.raises(Conflict, match="worker 3 is being debugged by Ada"):
+    with pytest.raises(Conflict, match=r"worker 3 is being debugged by Ada since \d\d:\d\d:\d\d"):
         pick("attach", [held(3, 5, ADA)], "h")
 
 

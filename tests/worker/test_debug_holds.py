@@ -195,7 +195,7 @@ def test_initialize_can_be_held(nursery: Any, bundle: WriteBundle, agent_of: Any
     assert "--Return--" in client.reply("n")
     client.last_reply("n", "resumed")
     assert worker.hear("ready")
-    client.event("ended")
+    assert client.event("ended")["text"] == "the handler has been initialized"
     worker.send(b"1")
     assert worker.answer() == (200, True)
 
@@ -208,6 +208,7 @@ def test_fail_in_initialize_is_why_the_worker_does_not_start(nursery: Any, bundl
     client.prompt()
     client.last_reply("fail no model", "resumed")
     assert worker.hear("failed")["error"] == "FailedInDebugger: no model"
+    assert client.event("ended")["text"] == "initialize has failed: no model"
     assert nursery.exit_code(worker) == 3
 
 

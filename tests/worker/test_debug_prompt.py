@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import linecache
 import queue
 import sys
@@ -42,6 +43,7 @@ class Script:
         for line in lines:
             self.replies.put({"cmd": "reply", "text": line})
         self.replies.put(None)
+        self.is_over = False
         self.shown = ""
         self.prompts: list[str] = []
 
@@ -176,11 +178,14 @@ def test_statements_of_several_lines_and_closures() -> None:
     assert "\n6\n[5, 6]\n" in ran.shown
 
 
-def test_interact() -> None:
-    ran = Ran("interact", "total + 1", "def f():", "    return total", "", "f()", "exit()", "p total", "q")
+def test_interact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    ran = Ran("interact", "total + 1", "def f():", "    return total", "", "f()", "1/0", "exit()", "p total", "q")
     assert "\n6\n5\n" in ran.shown
     assert ran.script.prompts[1] == ">>> "
     assert ran.shown.rstrip().endswith("5")
+    assert "_" not in vars(builtins)
+    assert not hasattr(sys, "last_value")
 
 
 def test_displays_compare_what_cannot_be_compared() -> None:

@@ -246,3 +246,13 @@ def test_a_condition_that_raises_says_so_in_one_line() -> None:
 def test_a_condition_that_is_no_expression(text: str) -> None:
     with pytest.raises(DebugError, match="is no expression"):
         Condition(text)
+
+
+def test_what_nbserve_puts_into_the_cells_is_no_place(load: Callable[[], Any]) -> None:
+    handler = load()
+    sys.modules["app"].artifact = lambda name: name  # type: ignore[attr-defined]
+    sys.modules["app"].artifact.__module__ = "nbserve.bundle.load"
+    with pytest.raises(DebugError) as caught:
+        resolve("nothing", handler)
+    assert "artifact" not in str(caught.value)
+    assert "scale" in str(caught.value)

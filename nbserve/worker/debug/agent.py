@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 import time
@@ -167,14 +168,18 @@ class _Client:
         self._link.send("armed", text=session.target.text)
 
     def _begin_interrupt(self, session: Session, message: Message) -> None:
-        self._debugger.take(session)
         self._debugger.interrupt(session)
-        _start(self._tell_when_late, session)
+        _start(self._follow_interrupt, session)
 
-    def _tell_when_late(self, session: Session) -> None:
-        time.sleep(LATE_PROMPT_S)
-        if not session.has_stopped and self._debugger.session is session:
-            session.note(LATE_PROMPT)
+    def _follow_interrupt(self, session: Session) -> None:
+        """Tell when it found nothing, or has not come to a prompt for a while."""
+        try:
+            session.found_idle.get(timeout=LATE_PROMPT_S)
+        except queue.Empty:
+            if not session.has_stopped and self._debugger.session is session:
+                session.note(LATE_PROMPT)
+        else:
+            self._debugger.refuse_as_idle(session)
 
     def _begin_post_mortem(self, session: Session, message: Message) -> None:
         found = self._debugger.errors.get()

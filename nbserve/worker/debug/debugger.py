@@ -56,6 +56,8 @@ class Debugger:
         self._pid = os.getpid()
         self._interrupts = Interrupts(self)
         self._agent: Agent | None = None
+        # What the handler's own code traces with, such as coverage, once it is initialized.
+        self._tracer: Any = None
 
     # For the worker's main loop
 
@@ -71,32 +73,50 @@ class Debugger:
         self._agent.start()
 
     def stop(self) -> None:
-        if self._agent is not None and os.getpid() == self._pid:
-            self._agent.stop()
+        if self._agent is None or os.getpid() != self._pid:
+            return
+        self._agent.stop()
+        if (session := self.session) is not None:
+            failed_with = session.pdb.failed_with if session.pdb is not None else ""
+            self.end(session, f"initialize has failed: {failed_with}" if failed_with else "the worker has ended")
 
     def serve(self, runner: Runner) -> None:
         """The handler is loaded: its batches run from here on."""
         if self._agent is None:
             return
         runner.on_failure = self.errors.keep
+        self._tracer = sys.gettrace()
         with self._changed:
             self._runner, self._pipeline = runner, runner.pipeline
             session = self.session
         if session is not None:
             self._guard(session)
         if self.is_on:
-            self.batch_done()
+            self._call_done("the handler has been initialized")
 
     def batch_done(self) -> None:
         """After a batch was answered: nothing of it is held, and nothing traced, but for an editor."""
+        self._call_done("the request has been answered")
+
+    def _call_done(self, text: str) -> None:
         session = self.session
         if session is None or session.editor is None:
-            sys.settrace(None)
+            sys.settrace(self._tracer)
         self.leave()
-        if session is not None and not self._is_held() and session.batch_done():
-            self.end(session, "the request has been answered")
+        if session is not None and not self._is_held():
+            self._session_done(session, text)
         self._acknowledgements.await_all()
         self._switch()
+
+    def _session_done(self, session: Session, text: str) -> None:
+        failed_with = ""
+        if session.pdb is not None:
+            session.pdb.let_go()
+            failed_with, session.pdb.failed_with = session.pdb.failed_with, ""
+        if session.batch_done():
+            self.end(session, f"the request has failed: {failed_with}" if failed_with else text)
+        elif session.verb == "interrupt" and session.pdb is not None:
+            self.end(session, f"{text}: nothing is left to interrupt", "refused")
 
     def obey(self, message: dict[str, Any]) -> None:
         """What the server says about debugging."""
@@ -136,7 +156,7 @@ class Debugger:
                 raise DebugError(self.session.described(self._spec.worker_index))
             self.session = session
             self.is_on = True
-        self._tell({"event": "debugger", "who": session.who, "kind": session.kind})
+        self._tell({"event": "debugger", "who": session.who, "kind": session.kind, "since_s": session.since_s})
 
     def take(self, session: Session) -> None:
         """Give it the prompt: of the hold that there is, else of the next stop."""
@@ -144,6 +164,7 @@ class Debugger:
             session.take_control(self)
             hold = self._hold
             session.has_stopped = hold is not None and session.verb != "stop"
+            session.link.is_patient = hold is not None
             if hold is not None:
                 session.link.send("held", **hold.told(self._spec.id_prefix))
             self._changed.notify_all()
@@ -159,7 +180,10 @@ class Debugger:
             self._changed.notify_all()
 
     def interrupt(self, session: Session) -> None:
-        """Have the main thread stop where it is, if nothing is held already."""
+        """Give it the prompt of the hold that there is, else have the main thread stop where it is."""
+        if not self._is_held():
+            self._interrupts.check()
+        self.take(session)
         if not self._is_held():
             self._interrupts.ask(session)
 
@@ -172,6 +196,7 @@ class Debugger:
             if self.session is not session:
                 return
             self.session = None
+            session.link.is_patient = False
             self._changed.notify_all()
             self._unguard()
             hold = self._hold if session.pdb is not None else None
@@ -223,7 +248,6 @@ class Debugger:
             session.pdb.stop_at(frame, "breakpoint", header)
             return
         log(f"breakpoint() at {shown_file(frame.f_code.co_filename)}:{frame.f_lineno}: nobody attached, going on")
-        self.leave()
         sys.settrace(outer)
 
     def enter(self, frame: types.FrameType, reason: Reason) -> None:
@@ -238,6 +262,7 @@ class Debugger:
             session = self.session if self.session is not None and self.session.can_stop else None
             if session is not None:
                 session.has_stopped = session.editor is None
+                session.link.is_patient = True
         self._tell(hold.event(None if session is not None else self.hold_timeout_s))
         if session is not None:
             session.link.send("held", **hold.told(self._spec.id_prefix))
@@ -268,9 +293,18 @@ class Debugger:
         return frame.f_code in self._calls
 
     def _await_debugger(self) -> Session | None:
+        """Who takes the hold; None once it is over, so that nobody can take it any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._can_stop() or not self.is_held_here(), self.hold_timeout_s)
-            return self.session if self._can_stop() else None
+            if self._can_stop():
+                return self.session
+            is_over = self.is_held_here()
+            if is_over:
+                self._hold = None
+                self._changed.notify_all()
+        if is_over:
+            self._tell({"event": "resumed"})
+        return None
 
     def _can_stop(self) -> bool:
         return self.session is not None and self.session.can_stop
@@ -281,6 +315,8 @@ class Debugger:
                 return
             self._hold = None
             session = self.session
+            if session is not None:
+                session.link.is_patient = False
             self._changed.notify_all()
         self._tell({"event": "resumed"})
         if session is not None and session.can_stop:
@@ -327,5 +363,8 @@ class Debugger:
     def _forget(self) -> None:
         """In a process that the worker forked: nobody debugs it."""
         sys.settrace(None)
+        session, self.session = self.session, None
+        if session is not None and session.pdb is not None:
+            session.pdb.is_over = True
         if self._agent is not None:
             self._agent.forget()

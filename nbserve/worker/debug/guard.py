@@ -104,9 +104,13 @@ class _Stopper:
         if self._session.condition is None:
             return True
         try:
-            return self._session.condition.holds(frame)
+            with self._pdb.evaluating():
+                return self._session.condition.holds(frame) and not self._pdb.is_over
         except ConditionRaised as raised:
             self._session.note(str(raised))
+            return False
+        except KeyboardInterrupt:
+            # The debugger left while it was evaluated.
             return False
 
 

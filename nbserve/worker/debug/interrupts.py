@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbserve.errors import DebugError
 from nbserve.worker.debug.session import Session
-from nbserve.worker.debug.stacks import is_ours
+from nbserve.worker.debug.stacks import innermost_file, is_ours
 from nbserve.worker.debug.worker_pdb import WorkerPdb
 
 if TYPE_CHECKING:
@@ -31,19 +31,22 @@ class Interrupts:
     def install(self) -> None:
         signal.signal(SIGNAL, self._on_signal)
 
-    def ask(self, session: Session) -> None:
-        """Have the main thread stop where it is."""
+    def check(self) -> None:
+        """Raises DebugError where it cannot be done."""
         if signal.getsignal(SIGNAL) != self._on_signal:
             raise DebugError(
                 f"the handler's code has taken {SIGNAL.name} for itself, which interrupts need: use a stop"
             )
+
+    def ask(self, session: Session) -> None:
+        """Have the main thread stop where it is."""
         self._asking = session
         signal.pthread_kill(self._main, SIGNAL)
 
     def cut_off(self, pdb: WorkerPdb) -> None:
         """End what is evaluated at the prompt of a debugger that is gone: it may go on forever."""
-        thread = pdb.prompting
-        if not pdb.is_evaluating or thread is None or thread == threading.get_ident():
+        thread = pdb.evaluating_in
+        if not pdb.is_evaluating() or thread is None or thread == threading.get_ident():
             return
         if thread == self._main:
             self._gone = pdb
@@ -54,7 +57,7 @@ class Interrupts:
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         session, self._asking = self._asking, None
         pdb, self._gone = self._gone, None
-        if pdb is not None and pdb.is_evaluating:
+        if pdb is not None and pdb.is_evaluating():
             raise KeyboardInterrupt
         if frame is not None and session is not None and not self._debugger.is_held_here():
             self._stop(session, frame)
@@ -63,9 +66,9 @@ class Interrupts:
         if session.pdb is None or session is not self._debugger.session:
             return
         if not self._debugger.is_call(self._debugger.call_of(frame)):
-            # By another thread: this one may be in the middle of sending, and have the channel locked.
-            threading.Thread(target=self._debugger.refuse_as_idle, args=[session], daemon=True).start()
-        elif is_ours(frame.f_code.co_filename):
+            # Another thread says so: this one may be in the middle of sending, or of anything else that takes a lock.
+            session.found_idle.put(True)
+        elif is_ours(innermost_file(frame)):
             session.pdb.stop_soon(frame, "interrupt")
         else:
             self._debugger.enter(frame, "interrupt")

@@ -11,7 +11,7 @@ from nbserve.wire import Row
 from nbserve.worker.context import request_text
 
 KEPT_S = 15 * 60.0
-BODY_CHARACTERS = 200
+BODY_CHARACTERS = 120
 NONE_YET = "no request has failed in this worker lately"
 OUT_OF_MEMORY = (
     "the newest error ran out of memory: what its frames hold is not kept, as other requests need it. "
@@ -42,12 +42,11 @@ class LastError:
 
     def keep(self, rows: Sequence[Row], error: BaseException) -> None:
         ids = tuple(request_text(self._id_prefix, row.request_id) for row in rows)
-        body = bytes(rows[0].body[: 4 * BODY_CHARACTERS]).decode("utf-8", "replace")[:BODY_CHARACTERS]
         if is_out_of_memory(error):
             self._drop()
             return
         with self._turn:
-            self._kept = KeptError(error, ids, body, time.monotonic())
+            self._kept = KeptError(error, ids, shown_body(rows[0].body), time.monotonic())
             starts, self._is_expiring = not self._is_expiring, True
         if starts:
             threading.Thread(target=self._expire, name="nbserve-last-error", daemon=True).start()
@@ -74,6 +73,14 @@ class LastError:
                 self._kept = None
                 self._is_expiring = False
             return left_s
+
+
+def shown_body(body: memoryview) -> str:
+    """A request's body as text; of a long one the beginning, and how long it is."""
+    text = bytes(body[: 4 * BODY_CHARACTERS]).decode("utf-8", "replace")
+    if len(body) <= 4 * BODY_CHARACTERS and len(text) <= BODY_CHARACTERS:
+        return text
+    return f"{text[:BODY_CHARACTERS]}\u2026 ({len(body):,} bytes)"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +15,10 @@ from typing import Any
 from nbserve import debugwire
 
 RECEIVE_BYTES = 64 * 1024
+SEND_CHARACTERS = 64 * 1024
+SHOWN_CHARACTERS = 1_000_000
+PATIENCE_S = 2.0
+LOOK_INTERVAL_S = 0.1
 Message = dict[str, Any]
 
 
@@ -20,15 +26,32 @@ class Link:
     """A connection whose sender may be any thread. What comes for a prompt waits in `replies`, None is its end."""
 
     def __init__(self, connection: socket.socket) -> None:
+        # Whether the worker is the debugger's to keep waiting: at a prompt a stopped terminal is one that thinks.
+        self.is_patient = False
+        self.is_over = False
         self._connection = connection
         self._turn = threading.Lock()
         self.replies: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def send(self, event: str, **values: Any) -> None:
-        data = debugwire.encode({"event": event, **values})
+        data = memoryview(debugwire.encode({"event": event, **values}))
         # A peer that is gone is noticed by the thread that reads, which then ends the session.
-        with self._turn, contextlib.suppress(OSError):
-            self._connection.sendall(data)
+        with self._turn, contextlib.suppress(OSError, ValueError):
+            while data:
+                data = data[self._send_some(data) :]
+
+    def _send_some(self, data: memoryview) -> int:
+        """Send what fits; a peer that does not read while the worker is not its own is hung up on."""
+        blocked_since_s = time.monotonic()
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return self._connection.send(data, socket.MSG_DONTWAIT)
+            poll = select.poll()
+            poll.register(self._connection, select.POLLOUT)
+            is_blocked = not poll.poll(LOOK_INTERVAL_S * 1000)
+            if is_blocked and not self.is_patient and time.monotonic() - blocked_since_s > PATIENCE_S:
+                self.hang_up()
+                raise BrokenPipeError
 
     def messages(self) -> Iterator[Message]:
         """What the debugger says, until it hangs up or says what is no message."""
@@ -39,6 +62,7 @@ class Link:
 
     def hang_up(self) -> None:
         """End both directions, which ends `messages` too; what was sent still arrives."""
+        self.is_over = True
         self.replies.put(None)
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
@@ -62,6 +86,7 @@ class Console:
         self._written = ""
         self._lines: deque[str] = deque()
         self._is_at_end = False
+        self.is_waiting = False
 
     def isatty(self) -> bool:
         return False
@@ -73,11 +98,15 @@ class Console:
         return True
 
     def write(self, text: str) -> int:
-        self._written += text
+        self._written += _cut(text)
         if "\n" in text:
             shown, newline, self._written = self._written.rpartition("\n")
-            self._link.send("out", text=shown + newline)
+            self._show(shown + newline)
         return len(text)
+
+    def _show(self, text: str) -> None:
+        for begin in range(0, len(text), SEND_CHARACTERS):
+            self._link.send("out", text=text[begin : begin + SEND_CHARACTERS])
 
     def flush(self) -> None:
         """Nothing: whole lines have gone out, and the rest may yet become a prompt."""
@@ -93,15 +122,23 @@ class Console:
         if not self._lines and not self._is_at_end:
             self._link.send("prompt", text=prompt)
             self._lines.extend(self._reply())
-        return self._lines.popleft() if self._lines else ""
+        # What was sent just before it left could go on forever, with nobody to end it.
+        return self._lines.popleft() if self._lines and not self._link.is_over else ""
 
     def _reply(self) -> list[str]:
-        while (message := self._link.replies.get()) is not None:
+        while (message := self._next()) is not None:
             if message["cmd"] == "reply":
                 return [line + "\n" for line in str(message.get("text", "")).split("\n")]
             self._send_completions(message)
         self._is_at_end = True
         return []
+
+    def _next(self) -> Message | None:
+        self.is_waiting = True
+        try:
+            return self._link.replies.get()
+        finally:
+            self.is_waiting = False
 
     def _send_completions(self, message: Message) -> None:
         try:
@@ -111,3 +148,10 @@ class Console:
             # What is completed is looked up in the user's objects, and no message may break the request.
             items = []
         self._link.send("completions", id=message.get("id"), items=items)
+
+
+def _cut(text: str) -> str:
+    """What is printed at once, as far as anybody can look at it."""
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}... ({len(text):,} characters)" + "\n" * text.endswith("\n")

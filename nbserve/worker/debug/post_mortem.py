@@ -24,12 +24,17 @@ class PostMortem:
         self._debugger = debugger
         self._session = session
         self._found = found
+        # It keeps nobody waiting.
+        session.link.is_patient = True
 
     def run(self) -> None:
         try:
             pdb = self._session.post_mortem = WorkerPdb(Console(self._session.link), self)
             pdb.stop_after(self._found.error, "exception", self._header())
+            pdb.let_go()
         finally:
+            # The prompt refers to this object.
+            del self._found
             self._debugger.end(self._session, "the post-mortem is over")
 
     def enter(self, frame: types.FrameType, reason: Reason) -> None:

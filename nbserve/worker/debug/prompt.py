@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import code
 import codeop
 import contextlib
@@ -19,6 +20,8 @@ from typing import Any
 from nbserve.worker.debug import completion
 from nbserve.worker.debug.link import Console
 
+_MISSING: Any = object()
+
 
 class Prompt(pdb.Pdb):
     """What can be typed and how it is carried out; `WorkerPdb` adds where it stops and how it goes on."""
@@ -27,7 +30,10 @@ class Prompt(pdb.Pdb):
         super().__init__(stdin=console, stdout=console, nosigint=True, readrc=False)  # type: ignore[arg-type]
         self.use_rawinput = False
         self.is_over = False
-        self.is_evaluating = False
+        # The thread in which something of the user's is evaluated for the debugger, which may never come back.
+        self.evaluating_in: int | None = None
+        # Newer releases of pdb keep `$_frame` and the like in the globals of the code that it stopped in.
+        self._with_variables: dict[int, dict[str, Any]] = {}
         # Commands that make no sense here, and what is said instead.
         self.refused: tuple[set[str], str] = (set(), "")
         self._console = console
@@ -47,14 +53,44 @@ class Prompt(pdb.Pdb):
         if line.rstrip().endswith("?") and line.strip("? ") and not self.commands_defining:
             return self._show_completions(line.strip().rstrip("?"))
         try:
-            self.is_evaluating = True
-            return bool(self.do_EOF("") if self.is_over else super().onecmd(line))
-        except (Exception, KeyboardInterrupt) as error:
+            with self.evaluating():
+                return bool(self.do_EOF("") if self.is_over else super().onecmd(line))
+        except BaseException as error:
             # A command that breaks must not break the request.
             self.error(traceback.format_exception_only(type(error), error)[-1].strip())
             return False
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """What runs here gets a KeyboardInterrupt when the debugger leaves, and has to catch it."""
+        before, self.evaluating_in = self.evaluating_in, threading.get_ident()
+        try:
+            yield
         finally:
-            self.is_evaluating = False
+            self.evaluating_in = before
+
+    def is_evaluating(self) -> bool:
+        return self.evaluating_in is not None and not self._console.is_waiting
+
+    def _cmdloop(self) -> None:
+        # Displays, aliases and completions are evaluated between the commands.
+        with contextlib.suppress(KeyboardInterrupt), self.evaluating():
+            super()._cmdloop()
+
+    def let_go(self) -> None:
+        """Keep nothing of the request alive once nothing of it is traced: its frames hold all its tensors."""
+        self.forget()
+        self.botframe: Any = None
+        self._set_stopinfo(None, None, -1)  # type: ignore[attr-defined]
+        self.displaying: dict[Any, Any] = {}
+        self.curframe_locals: Any = None
+        for names in self._with_variables.values():
+            names.pop("__pdb_convenience_variables", None)
+        self._with_variables = {}
+
+    def set_convenience_variable(self, frame: types.FrameType, name: str, value: Any) -> None:
+        super().set_convenience_variable(frame, name, value)  # type: ignore[misc]
+        self._with_variables[id(frame.f_globals)] = frame.f_globals
 
     def _show_completions(self, text: str) -> bool:
         start = len(text) - len(re.split(r"[\s(\[{,=!]", text)[-1])
@@ -155,8 +191,8 @@ class Prompt(pdb.Pdb):
         """interact
         A Python prompt with the names of this frame; exit() comes back. The frame itself stays as it is.
         """
-        names = {**self._frame.f_globals, **self._locals()}
-        _Interpreter(names, self._console).interact("Python with this frame's names; exit() goes back to pdb", "")
+        self.message("Python with this frame's names; exit() goes back to pdb")
+        _Interpreter({**self._frame.f_globals, **self._locals()}, self._console).run()
 
     def do_debug(self, arg: str) -> None:
         """debug code
@@ -175,6 +211,8 @@ class Prompt(pdb.Pdb):
             self._error_exc()  # type: ignore[attr-defined]
         finally:
             sys.settrace(outer)
+            inner.reset()
+            inner.forget()
         self.message("LEAVING RECURSIVE DEBUGGER")
 
     def do_run(self, arg: str) -> None:
@@ -237,12 +275,21 @@ class _Interpreter(code.InteractiveConsole):
         super().__init__(names, "<interact>")
         self._console = console
 
-    def raw_input(self, prompt: str = "") -> str:
+    def run(self) -> None:
+        """Until the end, in place of `interact`: that one shows the prompts in sys.ps1, or sets them for everybody."""
+        before = vars(builtins).get("_", _MISSING)
+        try:
+            is_continued = False
+            while (line := self._line("... " if is_continued else ">>> ")) is not None:
+                is_continued = self.push(line)
+        finally:
+            _forget_results(before)
+
+    def _line(self, prompt: str) -> str | None:
         self._console.write(prompt)
         line = self._console.readline()
-        if not line or line.strip() in ("exit", "quit", "exit()", "quit()"):
-            raise EOFError
-        return line.rstrip("\n")
+        is_end = not line or line.strip() in ("exit", "quit", "exit()", "quit()")
+        return None if is_end else line.rstrip("\n")
 
     def write(self, data: str) -> None:
         self._console.write(data)
@@ -252,6 +299,15 @@ class _Interpreter(code.InteractiveConsole):
             super().runcode(code)
         except SystemExit:
             self.showtraceback()
+
+
+def _forget_results(before: Any) -> None:
+    """Undo what Python's prompt keeps for its user: the last value and the last error, with all that they refer to."""
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    vars(builtins).pop("_", None)
+    if before is not _MISSING:
+        vars(builtins)["_"] = before
 
 
 def label_of(filename: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +37,8 @@ class Session:
     has_stopped: bool = False
     has_shown_error: bool = False
     has_met_token: bool = False
+    # What an interrupt says that found no request.
+    found_idle: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _notes: set[str] = field(default_factory=set)
 
     @property

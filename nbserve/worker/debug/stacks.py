@@ -35,7 +35,17 @@ def is_user_code(filename: str) -> bool:
     """Whether somebody who serves a cell wrote it: neither nbserve's, nor the standard library's, nor installed."""
     if is_ours(filename) or filename.startswith("<") or filename == _HANDLER_BASE:
         return False
-    return not filename.startswith(_STANDARD_LIBRARY) and not any(folder in filename for folder in _INSTALLED)
+    return not _is_standard(filename) and not any(folder in filename for folder in _INSTALLED)
+
+
+def innermost_file(frame: types.FrameType) -> str:
+    """The file of the innermost frame that is not the standard library's: who took a lock or waits, say."""
+    files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)]
+    return next((file for file in files if not _is_standard(file)), files[0])
+
+
+def _is_standard(filename: str) -> bool:
+    return filename.startswith(_STANDARD_LIBRARY) and not any(folder in filename for folder in _INSTALLED)
 
 
 def shown_file(filename: str) -> str:

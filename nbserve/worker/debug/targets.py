@@ -145,9 +145,15 @@ def _names_of(handler: Any) -> list[str]:
     """Methods of the handler, then functions and classes of the cells."""
     methods = [name for name in dir(handler) if not name.startswith("_") and callable(getattr(type(handler), name, 0))]
     app = vars(sys.modules["app"]) if "app" in sys.modules else {}
-    cells = [name for name, found in app.items() if isinstance(found, (types.FunctionType, type)) and name[0] != "_"]
+    cells = [name for name, found in app.items() if name[0] != "_" and _is_for_users(found)]
     stages = [name for name in ("preprocess", "inference", "postprocess", "handle") if name in methods]
     return list(dict.fromkeys([*stages, *(name for name in methods if name != "initialize"), *cells]))
+
+
+def _is_for_users(found: Any) -> bool:
+    """Whether it is a function or class that somebody may want to stop in: not what nbserve put into the cells."""
+    is_ours = str(getattr(found, "__module__", "")).partition(".")[0] == "nbserve"
+    return isinstance(found, (types.FunctionType, type)) and not is_ours
 
 
 def _home_of(handler: Any) -> str:

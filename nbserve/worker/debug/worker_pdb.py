@@ -48,6 +48,8 @@ class WorkerPdb(Prompt):
         self._looks_for_user = False
         self._goes_on = False
         self._failure: FailedInDebugger | None = None
+        # What `fail` said, for the session's last words.
+        self.failed_with = ""
         self._skipped: dict[str, bool] = {}
         # bdb looks modules up only when there is something to look up.
         self.skip = {"nbserve.worker.*"}
@@ -97,6 +99,9 @@ class WorkerPdb(Prompt):
             return False
         return self.stopframe is None or (self.stopframe is frame and self.stoplineno == 0)
 
+    def _stops_nowhere(self) -> bool:
+        return self.is_over or (self.stoplineno == -1 and not self.breaks)
+
     def _begin(self, frame: types.FrameType, reason: Reason) -> None:
         self.reset()
         self._reason = reason
@@ -104,7 +109,7 @@ class WorkerPdb(Prompt):
 
     def _trace_on(self, frame: types.FrameType) -> None:
         """Trace this frame and its callers up to the call of the handler, if there is something to stop at."""
-        if self.is_over or (self.stoplineno == -1 and not self.breaks):
+        if self._stops_nowhere():
             return
         each: types.FrameType | None = frame
         while each is not None:
@@ -119,9 +124,11 @@ class WorkerPdb(Prompt):
     def trace_dispatch(self, frame: types.FrameType, event: str, arg: Any) -> Any:
         if self.is_over:
             sys.settrace(None)
+            self.let_go()
             return None
         if event == "return" and frame is self.botframe:
             sys.settrace(None)
+            self.let_go()
             self._stops.leave()
             return None
         return super().trace_dispatch(frame, event, arg)
@@ -135,9 +142,10 @@ class WorkerPdb(Prompt):
 
     def break_here(self, frame: types.FrameType) -> bool:
         try:
-            return bool(super().break_here(frame))
-        except (KeyError, IndexError):
-            # Another debugger has begun, and bdb's tables are its own now.
+            with self.evaluating():
+                return bool(super().break_here(frame)) and not self.is_over
+        except (KeyError, IndexError, KeyboardInterrupt):
+            # Another debugger has begun, and bdb's tables are its own now; or this one left while a condition ran on.
             return False
 
     def get_stack(self, f: types.FrameType | None, t: types.TracebackType | None) -> Any:
@@ -176,6 +184,8 @@ class WorkerPdb(Prompt):
         if goes_on:
             self._reason = "breakpoint"
             self._stops.leave()
+        if failure is not None or self._stops_nowhere():
+            self.let_go()
         if failure is not None:
             raise failure
 
@@ -207,7 +217,8 @@ class WorkerPdb(Prompt):
         """fail [text]
         End this request with status 500 and the text; the worker goes on.
         """
-        self._failure = FailedInDebugger(arg or "ended in the debugger")
+        self.failed_with = arg or "ended in the debugger"
+        self._failure = FailedInDebugger(self.failed_with)
         self.set_continue()
         self._goes_on = True
         return True
