@@ -97,9 +97,13 @@ class Runner:
             return [failure(error.status, error.kind, error.client_text) for _ in rows]
         else:
             return self._encode(rows, outputs, failures)
-        if len(rows) > 1 and self.isolate_errors:
-            return self._answer_alone(rows, failed, failures)
-        return failures.answers(rows, failed)
+        try:
+            if len(rows) > 1 and self.isolate_errors:
+                return self._answer_alone(rows, failed, failures)
+            return failures.answers(rows, failed)
+        finally:
+            # Its traceback refers to this frame: together they would keep the batch until the garbage is collected.
+            del failed
 
     def _call(self, rows: list[Row], bodies: list[Any], watch: Watch) -> Sequence[Any]:
         """The one place where a handler runs."""
