@@ -10,6 +10,8 @@ from nbserve.handler import Context, Metrics, Request
 from nbserve.wire import Row
 from nbserve.worker.spec import WorkerSpec
 
+MAX_SHOWN = 8
+
 
 def properties_of(spec: WorkerSpec) -> dict[str, Any]:
     """TorchServe's names for what the spec says."""
@@ -54,6 +56,11 @@ class RequestViews(Sequence[Request]):
         if isinstance(index, slice):
             return [self._parse(row) for row in self._rows[index]]
         return self._parse(self._rows[index])
+
+    def __repr__(self) -> str:
+        shown = [f"{request.id} {request.content_type or 'without a type'}" for request in self[:MAX_SHOWN]]
+        more = [f"and {len(self) - MAX_SHOWN} more"] if len(self) > MAX_SHOWN else []
+        return f"<requests: {', '.join(shown + more) or 'none'}>"
 
     def ids(self) -> tuple[int, ...]:
         """The requests' numbers, as server and worker call them."""

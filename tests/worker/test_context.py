@@ -36,6 +36,12 @@ def test_views_are_a_sequence() -> None:
         three[3]
 
 
+def test_views_show_ids_and_types() -> None:
+    assert repr(views(b"\0text/plain\0", b"\0\0")) == "<requests: ab12-a text/plain, ab12-b without a type>"
+    assert repr(views(*[b"\0a/b\0"] * 10)).endswith("ab12-11 a/b, and 2 more>")
+    assert repr(views()) == "<requests: none>"
+
+
 @pytest.mark.parametrize(("device", "gpu"), [("cpu", None), ("cuda", 0), ("cuda:3", 3), ("mps", None)])
 def test_properties_have_torchserves_names(device: str, gpu: int | None) -> None:
     properties = properties_of(WorkerSpec("/b", "digits", "1", device=device, max_batch_size=8))
