@@ -85,7 +85,11 @@ class Link:
             data = self._socket.recv(65536)
         except OSError:
             data = b""
-        if data:
+        try:
             self._events.extend(self._reader.feed(data))
-        else:
+        except ValueError as error:
+            self._events.append(
+                {"event": "ended", "text": f"the worker's debugger says what nobody understands: {error}"}
+            )
+        if not data:
             self._events.append({"event": "ended", "text": "the worker has hung up"})

@@ -93,6 +93,17 @@ def test_a_request_of_ones_own_is_stopped_in_at_its_first_line(serve_cell):
     assert re.search(r"-- the answer: 500 .*HandlerFailed", text)
 
 
+def test_a_worker_that_dies_at_the_prompt_ends_session_and_request(serve_cell, wait_until):
+    endpoint = serve_cell(STEPS)
+    pid = endpoint.stats()["workers"][0]["pid"]
+    text = endpoint.debug(request=[1], commands=["import os", "os._exit(3)", "p 1"])
+    assert "-- the worker has hung up\n" in text
+    assert re.search(r"-- the answer: 50\d .*WorkerDied", text)
+    assert "p 1" not in text
+    wait_until(lambda: endpoint.stats()["workers"][0]["pid"] not in (None, pid))
+    assert endpoint.predict(1) == 2.0
+
+
 def test_the_newest_failure_is_looked_at_while_the_endpoint_serves_and_is_replayed(serve_cell):
     endpoint = serve_cell(STEPS)
     with pytest.raises(DebugError, match=r"no request of h\d+ has failed"):

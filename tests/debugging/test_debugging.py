@@ -306,6 +306,15 @@ def test_a_worker_that_dies_ends_the_session(agent):
         assert debug(endpoint, DebugOptions(commands=["n", "n"])).endswith("-- the worker has hung up\n")
 
 
+def test_an_agent_that_talks_nonsense_ends_the_session(agent):
+    def script(agent: Agent) -> None:
+        agent.expect("attach")
+        agent._peer.sendall(b"[1]\n")
+
+    with agent(script) as endpoint:
+        assert "what nobody understands" in debug(endpoint, DebugOptions(commands=["n"]))
+
+
 def test_a_refusal_is_an_error_with_the_agents_words(agent):
     def script(agent: Agent) -> None:
         agent.expect("attach")
