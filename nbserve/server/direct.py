@@ -10,30 +10,27 @@ from nbserve.server.worker import Worker
 
 
 class DirectRequests:
-    """A queue for each worker that has one; true while anything waits."""
+    """`waiting` has a queue for each worker that anything waits for."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Worker, deque[OwnRequest]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting: dict[Worker, deque[OwnRequest]] = {}
 
     def __contains__(self, worker: Worker) -> bool:
-        return worker in self._waiting
+        return worker in self.waiting
 
     def workers(self) -> list[Worker]:
-        return list(self._waiting)
+        return list(self.waiting)
 
     def add(self, worker: Worker, request: OwnRequest) -> None:
-        self._waiting.setdefault(worker, deque()).append(request)
+        self.waiting.setdefault(worker, deque()).append(request)
 
     def take(self, worker: Worker) -> OwnRequest | None:
         """The next request for this worker whose sender still waits."""
-        queue = self._waiting.pop(worker, deque[OwnRequest]())
+        queue = self.waiting.pop(worker, deque[OwnRequest]())
         while queue and queue[0].is_gone():
             queue.popleft()
         if len(queue) > 1:
-            self._waiting[worker] = queue
+            self.waiting[worker] = queue
         return queue.popleft() if queue else None
 
     def refuse(self, error: NbserveError, worker: Worker | None = None) -> None:

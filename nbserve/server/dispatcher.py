@@ -37,9 +37,10 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Send what is due to whoever is free."""
         self._is_scheduled = False
-        self.cancel()
+        if self._timer is not None:
+            self.cancel()
         now_ns = time.monotonic_ns()
-        if self.direct:
+        if self.direct.waiting:
             self._dispatch_direct(now_ns)
         while self._batcher.waiting and (worker := self._free_worker()) is not None:
             idle = self._idle_workers()

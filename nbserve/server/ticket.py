@@ -19,7 +19,10 @@ class Ticket:
 
     `source` identifies the client's connection for the batching policy, `attempts` counts the workers that died
     with it, `version` is the one it asks for (None: whichever is current). Times are CLOCK_MONOTONIC nanoseconds.
+    One that `is_direct` is for one worker alone.
     """
+
+    is_direct = False
 
     __slots__ = (
         "attempts",

@@ -205,11 +205,10 @@ class Version:
 
     def on_results(self, worker: Worker, batch: InFlight, results: wire.Results) -> None:
         now_ns = time.monotonic_ns()
-        first = batch.tickets[0]
-        is_direct = isinstance(first, OwnRequest) and first.is_direct
+        is_direct = batch.tickets[0].is_direct
         if not is_direct:
             self.batcher.finished(batch.tickets, now_ns - batch.started_ns, now_ns)
-        if not worker.in_flight:
+        if worker.has_slot and not worker.channel.in_flight:
             self.dispatcher.free_slot(worker)
         # The worker gets its next batch before the clients get their answers: it must not wait for our writes.
         self.dispatcher.dispatch()
@@ -218,7 +217,7 @@ class Version:
         if not self.is_serving:
             return  # Only the probe ran: it is no client's request.
         statuses = [row.status for row in results.rows]
-        if worker.failing or max(statuses) >= 500:
+        if self._around.failures is not None and (worker.failing or max(statuses) >= 500):
             self._keep_failures(worker, batch, statuses)
         if is_direct:
             return
@@ -230,7 +229,8 @@ class Version:
         if event["event"] == "handler_error":
             worker.last_error, worker.last_traceback = event["error"], event["traceback"]
             worker.failed_ns = time.monotonic_ns()
-            worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
+            if self._around.failures is not None:
+                worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
             requests = ", ".join(map(self._id_text, event["request_ids"]))
             logger.error(
                 "request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=worker.who
