@@ -154,8 +154,11 @@ class Crew:
     async def _start(self, workers: Sequence[Worker], on_progress: OnProgress) -> None:
         for worker in workers:
             self._supervisor.start(worker)
-        started = asyncio.as_completed([asyncio.shield(worker.started) for worker in workers])
-        for ready, start in enumerate(started, 1):
+        starts = [asyncio.shield(worker.started) for worker in workers]
+        for start in starts:
+            # The first error is told; that of another, or after a cancelled start, must not end up on standard error.
+            start.add_done_callback(lambda done: done.cancelled() or done.exception())
+        for ready, start in enumerate(asyncio.as_completed(starts), 1):
             await start
             on_progress(f"{ready} of {len(workers)} workers ready")
 

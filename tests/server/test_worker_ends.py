@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -21,7 +22,7 @@ from nbserve.server.own_request import OwnRequest, make_meta
 from nbserve.server.spans import SpanStore
 from nbserve.server.version import Version
 from nbserve.server.worker_state import Backoff, WorkerState
-from tests.server.stage import Script, Stage, play, request, until
+from tests.server.stage import LIMIT_S, Script, Stage, play, request, until
 
 SPENT = "debugpy traced it"
 FAILED = Failure("ab-1", "no good", b"\0\0", b"", 0, None)
@@ -118,6 +119,8 @@ def test_what_waits_is_refused_when_no_worker_will_ever_start(monkeypatch: pytes
 def test_a_deployment_that_waits_for_another_is_refused_once_the_endpoint_stops() -> None:
     async def scene(stage: Stage) -> None:
         made: list[Version] = []
+        broken: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
 
         def make(endpoint: Endpoint, bundle: Any, config: EndpointConfig) -> Version:
             made.append(stage.version())
@@ -134,10 +137,13 @@ def test_a_deployment_that_waits_for_another_is_refused_once_the_endpoint_stops(
         await until(lambda: worker.was_killed)
         stage.scripts[0].exit(signal.SIGKILL)
         with pytest.raises(Unavailable, match="stopping"):
-            await second
+            await asyncio.wait_for(second, LIMIT_S)
         await stopping
         assert first.cancelled()
         assert len(made) == 1
+        del first, second, stopping
+        gc.collect()
+        assert broken == []
 
     play(scene)
 
