@@ -16,7 +16,7 @@ from nbserve.notebook import attend, cell, options, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card
-from nbserve.notebook.watch import Holds, Watches
+from nbserve.notebook.watch import Holds, watches
 from nbserve.options import settings_of
 from nbserve.serving import Order, deploy, home
 
@@ -27,7 +27,7 @@ class ServeMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self._watches = Watches()
+        self._watches = watches()
 
     @cell_magic("serve")
     def serve_cell(self, line: str, body: str) -> None:
@@ -109,6 +109,7 @@ def unload(shell: InteractiveShell) -> None:
         shell.magics_manager.magics[kind].pop("serve", None)
     for kind in ("text/html", "text/plain"):
         shell.display_formatter.formatters[kind].pop(Endpoint, None)
+    watches().leave_cards()
     home().stop()
 
 

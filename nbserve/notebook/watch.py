@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,17 @@ class Watches:
             watch = self._watches[key] = Watch(endpoint)
         return watch
 
+    def leave_cards(self) -> None:
+        """Draw nothing any more: the magics are taken away."""
+        for watch in self._watches.values():
+            watch.draw(None)
+
+
+@functools.cache
+def watches() -> Watches:
+    """Those of this process: loaded again, the magics find the watches of detached servers as they left them."""
+    return Watches()
+
 
 class Watch:
     """Follows the holds of one endpoint until the endpoint, the server or this process ends."""
@@ -47,13 +59,13 @@ class Watch:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def draw(self, card: Listener) -> None:
+    def draw(self, card: Listener | None) -> None:
         """Call `card` at each change from now on; it takes the place of an earlier card of this endpoint."""
         # In the context of this cell: what is updated later still belongs to it, whatever runs then.
         context = contextvars.copy_context()
         with self._lock:
-            self._card = lambda held: context.run(card, held)
-            if self._held:
+            self._card = None if card is None else lambda held: context.run(card, held)
+            if self._held and self._card is not None:
                 self._card(self._held)
 
     @contextmanager

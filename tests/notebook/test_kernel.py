@@ -236,6 +236,18 @@ def test_unloading_stops_the_server(new_kernel: Callable[[], Any]) -> None:
     assert kernel.run("%serve").status == "error"
 
 
+def test_loading_again_starts_no_second_watch_of_a_detached_server(new_kernel: Callable[[], Any]) -> None:
+    kernel = new_kernel()
+    watching = "import threading; [thread.name for thread in threading.enumerate() if 'watch' in thread.name]"
+    for cell in (DOUBLE, TRIPLE):
+        kernel.ok(cell.replace("%%serve double", "%%serve double --detach"))
+        assert kernel.ok(watching).value == "['nbserve-watch-double']"
+        kernel.ok("%unload_ext nbserve")
+        kernel.ok("%load_ext nbserve")
+    kernel.ok("%serve stop --all")
+    assert until(lambda: kernel.ok(watching).value == "[]", within_s=10)
+
+
 def _runs(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
