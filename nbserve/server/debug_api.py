@@ -7,6 +7,7 @@ import base64
 from typing import Any, get_args
 
 import orjson
+from tornado.iostream import StreamClosedError
 
 from nbserve.errors import BadRequest, Unavailable
 from nbserve.server import debugging
@@ -25,8 +26,8 @@ class HoldsHandler(ApiHandler):
         self._following = asyncio.ensure_future(self._follow(endpoint))
         try:
             await self._following
-        except asyncio.CancelledError:
-            return  # The client hung up.
+        except (asyncio.CancelledError, StreamClosedError):
+            return  # The client hung up, which is known by the one or by the other first.
         await self.finish()
 
     def on_connection_close(self) -> None:

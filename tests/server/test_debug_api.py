@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.client
 import json
@@ -12,13 +13,21 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import tornado.web
+from tornado.httputil import HTTPServerRequest, RequestStartLine
+from tornado.iostream import StreamClosedError
 
 from nbserve.deployment import Server
 from nbserve.errors import BadRequest, Conflict, DebugError, NotFound, Unavailable
+from nbserve.server.debug_api import HoldsHandler
+from nbserve.server.endpoint import Endpoint
+from nbserve.server.metrics import Metrics
+from nbserve.server.spans import SpanStore
 
 pytestmark = pytest.mark.process
 
@@ -260,3 +269,19 @@ def test_without_debug_nobody_can_attach(make_bundle, ask_debug, post):
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def test_a_client_that_hangs_up_while_holds_are_sent_is_no_error(monkeypatch):
+    async def flush(self, include_footers=False):
+        raise StreamClosedError
+
+    async def follow():
+        application = tornado.web.Application()
+        connection = SimpleNamespace(set_close_callback=lambda _: None)
+        request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.1"), connection=connection)
+        endpoint = Endpoint("h", SpanStore(), Metrics(lambda: 0).endpoint("h"), lambda *_: None)
+        endpoints = SimpleNamespace(get=lambda name: endpoint, is_known=lambda _: True)
+        await HoldsHandler(application, request, server=SimpleNamespace(endpoints=endpoints)).get("h")
+
+    monkeypatch.setattr(HoldsHandler, "flush", flush)
+    asyncio.run(follow())
