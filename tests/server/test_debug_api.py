@@ -278,7 +278,7 @@ def test_a_client_that_hangs_up_while_holds_are_sent_is_no_error(monkeypatch):
     async def follow():
         application = tornado.web.Application()
         connection = SimpleNamespace(set_close_callback=lambda _: None)
-        request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.1"), connection=connection)
+        request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.0"), connection=connection)
         endpoint = Endpoint("h", SpanStore(), Metrics(lambda: 0).endpoint("h"), lambda *_: None)
         endpoints = SimpleNamespace(get=lambda name: endpoint, is_known=lambda _: True)
         await HoldsHandler(application, request, server=SimpleNamespace(endpoints=endpoints)).get("h")
