@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -80,6 +81,7 @@ class Plain:
 def load(bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     """Loads a bundle of this source here, as a worker does, and gives the handler."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(linecache, "cache", {})  # where a worker knows its cells from: only one bundle's
 
     def handler(source: str = SOURCE) -> Any:
         made = load_handler(bundle(source))()

@@ -19,6 +19,7 @@ from typing import Any
 
 from nbserve.worker.debug import completion
 from nbserve.worker.debug.link import Console
+from nbserve.worker.debug.stacks import cell_labels
 
 _MISSING: Any = object()
 
@@ -311,10 +312,8 @@ def _forget_results(before: Any) -> None:
 
 
 def label_of(filename: str) -> str | None:
-    """The cell that is called so, in full or `cell 3` for short. Only linecache knows cells: they are no files."""
-    if filename.startswith(("/", "<")):
-        return None
-    labels = [name for name, entry in list(linecache.cache.items()) if len(entry) == 4 and entry[1] is None]
+    """The cell that is called so, in full or `cell 3` for short."""
+    labels = cell_labels()
     if filename in labels:
         return filename
     return next((label for label in labels if label.lower().endswith(f", {filename.lower()}")), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bdb
 import cmd
+import linecache
 import os
 import pdb
 import runpy
@@ -36,6 +37,12 @@ def is_user_code(filename: str) -> bool:
     if is_ours(filename) or filename.startswith("<") or filename == _HANDLER_BASE:
         return False
     return not _is_standard(filename) and not any(folder in filename for folder in _INSTALLED)
+
+
+def cell_labels() -> list[str]:
+    """The labels of the cells: linecache holds their lines, and no file has that name."""
+    named = [(name, entry) for name, entry in list(linecache.cache.items()) if not name.startswith(("<", "/"))]
+    return [name for name, entry in named if len(entry) == 4 and entry[1] is None]
 
 
 def innermost_file(frame: types.FrameType) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import linecache
 import re
 import sys
 import types
@@ -14,7 +13,7 @@ from typing import Any
 from nbserve.errors import DebugError
 from nbserve.handler import Handler
 from nbserve.worker.debug.codes import attribute, codes_at, codes_in, first_line, function_of, lines_of
-from nbserve.worker.debug.stacks import is_user_code, shown_file
+from nbserve.worker.debug.stacks import cell_labels, is_user_code, shown_file
 from nbserve.worker.tracebacks import summary_of
 
 _LINE = re.compile(r"(?:(?P<file>.*\S)\s*:)?\s*(?P<line>\d+)")
@@ -165,10 +164,10 @@ def _home_of(handler: Any) -> str:
 def _file_of(wanted: str, handler: Any) -> str:
     """The cell whose label, or the file whose path, ends with `wanted`."""
     home = _home_of(handler)
-    known = list(dict.fromkeys([home, *_cells(), *_module_files()]))
+    known = list(dict.fromkeys([home, *cell_labels(), *_module_files()]))
     found = [file for file in known if _matches(file, wanted)]
     if not found:
-        there = ", ".join(dict.fromkeys(map(shown_file, [home, *_cells()])))
+        there = ", ".join(dict.fromkeys(map(shown_file, [home, *cell_labels()])))
         raise DebugError(f"no cell or file here is called {wanted!r}; there is {there}")
     own = [file for file in found if is_user_code(file)] or found
     if len(own) > 1:
@@ -179,12 +178,6 @@ def _file_of(wanted: str, handler: Any) -> str:
 def _matches(file: str, wanted: str) -> bool:
     lowered, ending = file.lower(), wanted.lower()
     return lowered == ending or lowered.endswith((f", {ending}", f"/{ending}"))
-
-
-def _cells() -> Iterator[str]:
-    """The labels of the cells: linecache holds their lines, and no file has that name."""
-    entries = [(label, entry) for label, entry in list(linecache.cache.items()) if not label.startswith(("<", "/"))]
-    return (label for label, entry in entries if len(entry) == 4 and entry[1] is None)
 
 
 def _module_files() -> Iterator[str]:
