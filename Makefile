@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# The tests run in .venv, whatever environment this shell is in.
+unexport VIRTUAL_ENV
+
 TORCH := $(shell grep '^torch==' constraints.txt)
 PURE := not process and not notebook
 CHECKED := nbserve notebooks tests $(wildcard benchmarks)
