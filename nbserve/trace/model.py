@@ -1,0 +1,196 @@
+"""What a profile is made of: plain data on one clock, CLOCK_MONOTONIC nanoseconds. Pure; kernel or terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+TrackKind = Literal["cpu", "gpu"]
+
+
+class SpanObject(TypedDict):
+    """One request as the server tells it: the stages follow each other from `received_ns` and add up to `total_ms`."""
+
+    request_id: str
+    batch_id: int
+    rows: int
+    worker: int
+    received_ns: int
+    receive_ms: float
+    queue_ms: float
+    batch_wait_ms: float
+    ipc_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    encode_ms: float
+    respond_ms: float
+    total_ms: float
+
+
+class WorkerRecording(TypedDict):
+    """What one worker left: paths of its files (None: it has none), what it knows of its model, why it failed.
+
+    A trace's times are Unix time: `epoch_offset_ns` is Unix time minus CLOCK_MONOTONIC in that process.
+    """
+
+    index: int
+    pid: int
+    device: str
+    threads: int
+    batches: list[int]
+    started_ns: int
+    ended_ns: int
+    epoch_offset_ns: int
+    trace: str | None
+    samples: str | None
+    memory: str | None
+    facts: dict[str, Any]
+    error: str | None
+
+
+class Recording(TypedDict):
+    """What the server tells when a recording is done. `spans` are all requests answered meanwhile, recorded or not."""
+
+    endpoint: str
+    version: str
+    settings: dict[str, Any]
+    cores: int
+    started_ns: int
+    ended_ns: int
+    spans: list[SpanObject]
+    workers: list[WorkerRecording]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One row of the timeline: a thread of a worker, or a stream of its GPU."""
+
+    kind: TrackKind
+    worker: int
+    pid: int
+    number: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch in its worker; `spans` are indexes of its requests in `Timeline.spans`."""
+
+    batch_id: int
+    worker: int
+    spans: tuple[int, ...]
+    taken_ns: int
+    preprocessed_ns: int
+    inferred_ns: int
+    postprocessed_ns: int
+    encoded_ns: int
+    is_recorded: bool
+
+
+@dataclass(frozen=True)
+class Events:
+    """Operators, kernels and annotations as columns of one length, by track and then by start.
+
+    `name` counts into `names`, `detail` into `details` (shapes and types, for people; -1: none), `track` into the
+    timeline's tracks, `batch` into its batches (-1: outside of any), `parent` into these columns (-1: none).
+    `correlation` ties a launch to its kernel (0: none).
+    """
+
+    names: Sequence[str]
+    details: Sequence[str]
+    name: NDArray[np.int32]
+    detail: NDArray[np.int32]
+    track: NDArray[np.int16]
+    start_ns: NDArray[np.int64]
+    duration_ns: NDArray[np.int64]
+    self_ns: NDArray[np.int64]
+    depth: NDArray[np.int16]
+    parent: NDArray[np.int32]
+    batch: NDArray[np.int32]
+    correlation: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+
+@dataclass(frozen=True)
+class StackNode:
+    """One function in a tree of sampled Python stacks; `total_ms` counts its callees in."""
+
+    name: str
+    file: str
+    line: int
+    total_ms: float
+    self_ms: float
+    children: tuple[StackNode, ...] = ()
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """What one place allocated: `bytes` at the end of the recording, `peak_bytes` at most."""
+
+    place: str
+    bytes: int
+    peak_bytes: int
+    count: int
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Memory of one worker: what torch had allocated over time, and the places that Python memory comes from."""
+
+    worker: int
+    time_ns: NDArray[np.int64]
+    allocated_bytes: NDArray[np.int64]
+    device: str
+    rows: tuple[MemoryRow, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One recording, stitched: requests, batches, and the workers' events on one clock."""
+
+    recording: Recording
+    spans: Sequence[SpanObject]
+    batches: Sequence[Batch]
+    tracks: Sequence[Track]
+    events: Events
+    stacks: Mapping[int, StackNode] = field(default_factory=dict)
+    memory: Sequence[MemoryUse] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One operator or kernel over the whole recording; `share` is its part of all self times on its device."""
+
+    name: str
+    device: TrackKind
+    calls: int
+    self_us: float
+    total_us: float
+    share: float
+    shapes: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One diagnosis: what was measured against which threshold, why it costs time, and one fix.
+
+    `figure` is for people, `value` and `threshold` are its numbers. `expected_gain` is how many times faster requests
+    may get (1.0: nothing is to be gained). `settings` are what an A/B can try; empty when the fix is in the code.
+    """
+
+    name: str
+    figure: str
+    value: float
+    threshold: float
+    why: str
+    fix: str
+    expected_gain: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
