@@ -12,6 +12,9 @@ from typing import Any, Literal, TypeVar
 from nbserve.errors import ConfigError
 
 Policy = Literal["adaptive", "window"]
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+DTYPES = ("float32", "bfloat16", "float16")
+_SHORT_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
 Config = TypeVar("Config", "EndpointConfig", "ServerConfig")
 
 
@@ -23,6 +26,9 @@ class EndpointConfig:
     setting it without naming a policy selects `window`. `device` is `auto`, `cpu`, `cuda` or `cuda:N`.
     `threads_per_worker` 0 means cores divided by workers. A worker held at a `breakpoint()` to which no debugger
     attaches goes on by itself after `hold_timeout_s`.
+
+    `compile` is a backend of torch.compile; setting `compile_mode` without one selects `inductor`. In `compile`,
+    `compile_mode` and `dtype` an empty text leaves the handler's modules as they are.
     """
 
     workers: int = 1
@@ -36,6 +42,11 @@ class EndpointConfig:
     threads_per_worker: int = 0
     isolate_errors: bool = True
     hold_timeout_s: float = 120.0
+    compile: str = ""
+    compile_mode: str = ""
+    dtype: str = ""
+    channels_last: bool = False
+    inference_mode: bool = False
 
     def __post_init__(self) -> None:
         _at_least(self, "workers", 1)
@@ -49,12 +60,18 @@ class EndpointConfig:
         if self.policy not in ("adaptive", "window"):
             raise ConfigError(f"policy is {self.policy!r}; it can be 'adaptive' or 'window'")
         _check_device(self.device)
+        _check_compile(self.compile, self.compile_mode)
+        _check_dtype(self.dtype)
 
     def changed(self, settings: Mapping[str, Any]) -> EndpointConfig:
         """This configuration with `settings` laid over it; raises ConfigError for a wrong name or value."""
         values = _checked(EndpointConfig, settings)
         if "max_batch_delay_ms" in values and "policy" not in values:
             values["policy"] = "window"
+        if values.get("compile_mode") and not values.get("compile", self.compile):
+            values.setdefault("compile", "inductor")
+        if values.get("compile") == "":
+            values.setdefault("compile_mode", "")
         return dataclasses.replace(self, **values)
 
     def as_dict(self) -> dict[str, Any]:
@@ -123,3 +140,26 @@ def _check_device(device: str) -> None:
     known = kind in ("auto", "cpu", "cuda", "mps") and (not colon or (kind == "cuda" and index.isdigit()))
     if not known:
         raise ConfigError(f"device is {device!r}; it can be 'auto', 'cpu', 'cuda', 'cuda:0', 'cuda:1', ..., or 'mps'")
+
+
+def _check_compile(backend: str, mode: str) -> None:
+    if backend in COMPILE_MODES:
+        raise ConfigError(f"compile is {backend!r}, which is a mode: set compile_mode to it, and compile to a backend")
+    if backend.lower() in ("off", "none", "no", "false"):
+        raise ConfigError(f"compile is {backend!r}; an empty text turns it off (compile= in a command)")
+    if mode and mode not in COMPILE_MODES:
+        raise ConfigError(f"compile_mode is {mode!r}; it can be {_listed(COMPILE_MODES)}")
+    if mode and not backend:
+        raise ConfigError(f"compile_mode is {mode!r} but compile is empty: set compile to 'inductor' too")
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype and dtype not in DTYPES:
+        named = dtype.rpartition(".")[2].lower()
+        meant = _SHORT_DTYPES.get(named, named)
+        hint = f"; did you mean {meant}?" if meant in DTYPES else f"; it can be {_listed(DTYPES)}, or empty"
+        raise ConfigError(f"dtype is {dtype!r}{hint}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"

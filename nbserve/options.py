@@ -26,6 +26,11 @@ HELP_TEXTS = {
     "threads_per_worker": "0 means cores divided by workers",
     "isolate_errors": "run the rows of a batch that raised again, each alone",
     "hold_timeout_s": "a worker held at a breakpoint() that nobody attaches to goes on after this time",
+    "compile": "a backend of torch.compile, such as inductor; batches of all sizes are compiled before the start",
+    "compile_mode": "default, reduce-overhead, max-autotune or max-autotune-no-cudagraphs",
+    "dtype": "float32, bfloat16 or float16: what the handler's modules compute in",
+    "channels_last": "lay convolutions and the images they take out as NHWC",
+    "inference_mode": "run the handler's three stages under torch.inference_mode()",
     "host": "address of the inference API",
     "port": "port of the inference API; 0 takes a free one",
     "management_port": "port of the management API on loopback; 0 takes a free one",
@@ -45,6 +50,7 @@ for one. The other workers go on serving.
 q, Ctrl-D or closing the terminal let the request go on; fail ends it with
 an error."""
 
+_SWITCHES = {field.name for field in dataclasses.fields(EndpointConfig) if isinstance(field.default, bool)}
 _WORDS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -55,7 +61,7 @@ def add_settings(parser: argparse.ArgumentParser, config: type[EndpointConfig] |
         option = f"--{field.name.replace('_', '-')}"
         kind: type = type(field.default)
         told: dict[str, Any] = {
-            "help": f"{HELP_TEXTS[field.name]} (default: {field.default})",
+            "help": f"{HELP_TEXTS[field.name]} (default: {'off' if field.default == '' else field.default})",
             "default": argparse.SUPPRESS,
         }
         if kind is bool:
@@ -76,7 +82,7 @@ def as_option(token: str) -> str:
         return token
     name, _, value = token.partition("=")
     option = name.replace("_", "-")
-    if name == "isolate_errors" and value.lower() in ("true", "false", "1", "0"):
+    if name in _SWITCHES and value.lower() in ("true", "false", "1", "0"):
         return f"--{option}" if value.lower() in ("true", "1") else f"--no-{option}"
     return f"--{option}={value}"
 

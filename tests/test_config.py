@@ -27,11 +27,33 @@ def test_a_delay_selects_the_window_unless_a_policy_is_named():
         ({"policy": "greedy"}, "'adaptive' or 'window'"),
         ({"device": "gpu"}, "'cuda:0'"),
         ({"device": "cpu:1"}, "'cpu'"),
+        ({"compile": "reduce-overhead"}, "set compile_mode to it"),
+        ({"compile": "off"}, "an empty text turns it off"),
+        ({"compile": True}, "it takes a text"),
+        ({"compile_mode": "fast"}, "'default', 'reduce-overhead', .* or 'max-autotune-no-cudagraphs'"),
+        ({"compile": "", "compile_mode": "default"}, "set compile to 'inductor' too"),
+        ({"dtype": "bf16"}, "did you mean bfloat16"),
+        ({"dtype": "torch.float16"}, "did you mean float16"),
+        ({"dtype": "int8"}, "'float32', 'bfloat16' or 'float16', or empty"),
     ],
 )
 def test_wrong_settings_say_what_is_right(settings, said):
     with pytest.raises(ConfigError, match=said):
         EndpointConfig().changed(settings)
+
+
+def test_a_mode_selects_inductor_unless_a_backend_is_named():
+    assert EndpointConfig().changed({"compile_mode": "max-autotune"}).compile == "inductor"
+    tuned = EndpointConfig().changed({"compile": "mine", "compile_mode": "default"})
+    assert tuned.changed({"compile_mode": "max-autotune"}).compile == "mine"
+    assert tuned.changed({"compile": ""}) == EndpointConfig()
+
+
+@pytest.mark.parametrize("name", ["isolate_errors", "channels_last", "inference_mode"])
+def test_a_switch_can_be_written_as_an_assignment(name):
+    option = name.replace("_", "-")
+    assert options.as_option(f"{name}=true") == f"--{option}"
+    assert options.as_option(f"{name}=0") == f"--no-{option}"
 
 
 def test_every_setting_has_a_help_text():

@@ -13,7 +13,8 @@ class WorkerSpec:
     """One worker of one version of an endpoint. A request's id as text is `id_prefix`, a dash, its number in hex.
 
     `debug_socket` is where its debugging agent listens (None: it has no agent); `breakpoints` says whether a
-    `breakpoint()` holds from the start, `hold_timeout_s` for how long when no debugger comes.
+    `breakpoint()` holds from the start, `hold_timeout_s` for how long when no debugger comes. `compile_cache` is the
+    folder where torch.compile keeps what it made, for the workers that follow.
     """
 
     bundle: str
@@ -29,6 +30,12 @@ class WorkerSpec:
     debug_socket: str | None = None
     breakpoints: bool = True
     hold_timeout_s: float = 120.0
+    compile: str = ""
+    compile_mode: str = ""
+    dtype: str = ""
+    channels_last: bool = False
+    inference_mode: bool = False
+    compile_cache: str | None = None
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> WorkerSpec:
