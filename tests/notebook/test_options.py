@@ -23,9 +23,7 @@ def test_only_given_settings_are_set() -> None:
 
 def test_every_setting_has_an_option_that_yields_its_own_type() -> None:
     for field in dataclasses.fields(EndpointConfig):
-        option = "--" + field.name.replace("_", "-")
-        text = option if isinstance(field.default, bool) else f"{option}={field.default}"
-        value = settings(f"digits {text}")[field.name]
+        value = settings(f"digits {as_option(f'{field.name}={field.default}')}")[field.name]
         assert value == field.default
         assert type(value) is type(field.default)
     assert settings("digits --no-isolate-errors") == {"isolate_errors": False}
