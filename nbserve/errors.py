@@ -128,6 +128,12 @@ class BundleError(NbserveError):
     kind = "BundleError"
 
 
+class TraceError(NbserveError):
+    """A file that is no trace, or of which nothing could be saved; the text says what is wrong with it."""
+
+    kind = "TraceError"
+
+
 class WeightsError(NbserveError, ValueError):
     """A checkpoint does not fit the module that it should fill."""
 

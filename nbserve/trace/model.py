@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 TrackKind = Literal["cpu", "gpu"]
+
+# What `Events.category` counts into. An annotation is a `record_function` (its GPU twin spans the kernels it launched),
+# runtime are calls such as cudaLaunchKernel, overhead is the profiler's own time.
+CATEGORIES = (
+    "op",
+    "annotation",
+    "runtime",
+    "python",
+    "kernel",
+    "memcpy",
+    "memset",
+    "gpu_annotation",
+    "overhead",
+    "other",
+)
 
 
 class SpanObject(TypedDict):
@@ -79,7 +94,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch in its worker; `spans` are indexes of its requests in `Timeline.spans`."""
+    """One batch in its worker; `spans` are indexes of its requests in `Timeline.spans`.
+
+    A recorded batch whose requests are unknown has all its time from `preprocessed_ns` to `inferred_ns`.
+    """
 
     batch_id: int
     worker: int
@@ -91,6 +109,10 @@ class Batch:
     encoded_ns: int
     is_recorded: bool
 
+    def marks(self) -> tuple[int, int, int, int, int]:
+        """The borders of preprocess, inference, postprocess and encode."""
+        return self.taken_ns, self.preprocessed_ns, self.inferred_ns, self.postprocessed_ns, self.encoded_ns
+
 
 @dataclass(frozen=True)
 class Events:
@@ -98,7 +120,9 @@ class Events:
 
     `name` counts into `names`, `detail` into `details` (shapes and types, for people; -1: none), `track` into the
     timeline's tracks, `batch` into its batches (-1: outside of any), `parent` into these columns (-1: none).
-    `correlation` ties a launch to its kernel (0: none).
+    `correlation` ties a launch to its kernel (0: none); `category` counts into CATEGORIES. A detail reads like the
+    arguments of a call, "float32[8,64], float32[64], 1", which flops.flops_of understands. Python functions have tracks
+    of their own, so that operators nest in each other alike with and without stacks.
     """
 
     names: Sequence[str]
@@ -113,9 +137,17 @@ class Events:
     parent: NDArray[np.int32]
     batch: NDArray[np.int32]
     correlation: NDArray[np.int64]
+    category: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
 
     def __len__(self) -> int:
         return len(self.name)
+
+    def only(self, chosen: NDArray[np.int64]) -> Events:
+        """The events at these positions, which are in order; parents that are not among them are gone."""
+        columns = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name not in ("names", "details")}
+        place = np.full(len(self) + 1, -1, np.int32)
+        place[chosen] = np.arange(len(chosen), dtype=np.int32)
+        return replace(self, **columns | {"parent": place[columns["parent"]]})
 
 
 @dataclass(frozen=True)
@@ -167,7 +199,11 @@ class Timeline:
 
 @dataclass(frozen=True)
 class OpRow:
-    """One operator or kernel over the whole recording; `share` is its part of all self times on its device."""
+    """One operator or kernel over the whole recording; `share` is its part of all self times on its device.
+
+    All batches are one row "nbserve.batch": its self time is what they spent outside of any operator. `shapes` are the
+    arguments that took most of the time.
+    """
 
     name: str
     device: TrackKind
