@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -108,10 +109,8 @@ def remove(server_id: str) -> None:
     """Remove what a server left: its run file and its folder."""
     directory = server_dir(server_id)
     directory.with_suffix(".json").unlink(missing_ok=True)
-    if directory.is_dir():
-        for file in directory.iterdir():
-            file.unlink(missing_ok=True)
-        directory.rmdir()
+    # Sockets and recordings may go meanwhile by themselves.
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _configured_dir() -> Path:

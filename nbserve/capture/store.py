@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbserve.cachedir import cache_dir
+
 Chunk = bytes | memoryview | mmap.mmap
 
 KEEP_BUNDLES = 4
@@ -31,18 +33,11 @@ class Blob:
     path: Path
 
 
-def default_root() -> Path:
-    """$NBSERVE_CACHE_DIR, else nbserve in the user's cache folder."""
-    if named := os.environ.get("NBSERVE_CACHE_DIR"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nbserve"
-
-
 class Store:
     """`bundles/` and `blobs/` under one root. Several kernels may use it at once."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
+        self.root = root or cache_dir()
         self.bundles = self.root / "bundles"
         self.blobs = self.root / "blobs"
 

@@ -14,6 +14,7 @@ from nbserve.server.endpoint import Endpoints
 from nbserve.server.logbook import LogBook, logger
 from nbserve.server.metrics import Metrics
 from nbserve.server.nursery_client import NurseryClient
+from nbserve.server.profiling import Recordings
 from nbserve.server.status import EndpointStatus, ServerStatus
 
 
@@ -24,6 +25,7 @@ class Managed(Protocol):
     logbook: LogBook
     metrics: Metrics
     nursery: NurseryClient
+    recordings: Recordings
     token: str
 
     @property

@@ -28,6 +28,7 @@ from nbserve.server.logbook import LogBook, logger, start_logging
 from nbserve.server.metrics import Metrics
 from nbserve.server.nursery_client import NurseryClient
 from nbserve.server.placement import DeviceSlots, Placement
+from nbserve.server.profiling import Recordings, startup_batches
 from nbserve.server.spans import SpanStore
 from nbserve.server.status import EndpointStatus, ServerStatus, endpoint_status, server_status
 from nbserve.server.supervisor import Supervisor
@@ -61,6 +62,7 @@ class Server:
         self._supervisor = Supervisor(self._loop, self.nursery)
         self._placement = Placement.of_this_machine()
         self._slots = DeviceSlots(self._placement.cores)
+        self.recordings = Recordings(self._make_directory, self._placement.cores, startup_batches())
         self.endpoints = Endpoints(self._make_endpoint)
         self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
         self.metrics = Metrics(lambda: self._http.open_connections, self.endpoints.all)
@@ -151,6 +153,7 @@ class Server:
             on_change=endpoint.changes.notify,
             failures=endpoint.failures if self.can_debug else None,
             debug_socket=self._debug_socket if self.can_debug else None,
+            profile=self.recordings.startup_order,
         )
         return Version(bundle, config, around)
 
@@ -159,8 +162,10 @@ class Server:
         return self._launch.config.debug
 
     def _debug_socket(self, index: int) -> str:
-        directory = runfile.make_server_dir(self._launch.server_id)
-        return str(directory / f"w{index}-{next(self._socket_numbers)}.sock")
+        return str(self._make_directory() / f"w{index}-{next(self._socket_numbers)}.sock")
+
+    def _make_directory(self) -> Path:
+        return runfile.make_server_dir(self._launch.server_id)
 
     def _write_run_file(self, url: str, management_url: str) -> None:
         self._run_file = RunFile(
@@ -220,6 +225,7 @@ class Server:
         logger.info("stopping: finishing the requests in flight")
         self._http.stop_accepting()
         management.stop()
+        self.recordings.close()
         for endpoint in self.endpoints.all():
             endpoint.end_holds()
         limit_s = self._launch.config.drain_timeout_s

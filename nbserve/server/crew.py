@@ -51,9 +51,16 @@ class Crew:
         return [*self.workers, *extras, *(worker for worker in self._leaving if worker.hold is not None)]
 
     async def start(self, count: int, on_progress: OnProgress) -> None:
-        """Start the configured workers; StartError says why one of them did not get ready."""
-        self._set_workers([self._new("worker", index) for index in range(count)])
-        await self._start(self.workers, on_progress)
+        """Start the configured workers; StartError says why one of them did not get ready.
+
+        Where they compile, the first does so alone: the others find its results in their cache.
+        """
+        ready = itertools.count(1)
+        at_once = 1 if self._owner.config.compile else count
+        for first, last in ((0, at_once), (at_once, count)):
+            added = [self._new("worker", index) for index in range(first, last)]
+            self._set_workers([*self.workers, *added])
+            await self._start(added, lambda: on_progress(f"{next(ready)} of {count} workers ready"))
 
     async def configure(self, config: EndpointConfig) -> None:
         """Have as many workers as configured; one that is held while it leaves goes when it was resumed."""
@@ -63,7 +70,7 @@ class Crew:
         self._set_workers([*kept, *added])
         going = [self._gone_or_held(worker, self._dismiss(worker)) for worker in leaving]
         try:
-            await self._start(added, lambda _: None)
+            await self._start(added, lambda: None)
         except StartError:
             self._set_workers(kept)
             await asyncio.gather(*(self._dismiss(worker) for worker in added))
@@ -151,16 +158,16 @@ class Crew:
         self.workers = workers
         self.rotation = [*workers, *([self.standin] if self.standin else [])]
 
-    async def _start(self, workers: Sequence[Worker], on_progress: OnProgress) -> None:
+    async def _start(self, workers: Sequence[Worker], on_ready: Callable[[], None]) -> None:
         for worker in workers:
             self._supervisor.start(worker)
         starts = [asyncio.shield(worker.started) for worker in workers]
         for start in starts:
             # The first error is told; that of another, or after a cancelled start, must not end up on standard error.
             start.add_done_callback(lambda done: done.cancelled() or done.exception())
-        for ready, start in enumerate(asyncio.as_completed(starts), 1):
+        for start in asyncio.as_completed(starts):
             await start
-            on_progress(f"{ready} of {len(workers)} workers ready")
+            on_ready()
 
     def _dismiss(self, worker: Worker) -> asyncio.Task[None]:
         """Take a worker out of the crew, once; the task is done when its process is gone."""

@@ -16,14 +16,16 @@ from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.own_request import OwnRequest, make_meta
 from nbserve.server.spans import SpanStore
+from nbserve.server.specs import TUNING
 from nbserve.server.ticket import Ticket
+from nbserve.server.trials import Trials
 from nbserve.server.version import Version
 from nbserve.server.worker import Worker
 
 OnProgress = Callable[[str], None]
 VersionFactory = Callable[["Endpoint", Bundle, EndpointConfig], Version]
 
-NEEDS_NEW_WORKERS = ("device",)
+NEEDS_NEW_WORKERS = ("device", *TUNING)
 
 
 class Endpoint:
@@ -39,6 +41,7 @@ class Endpoint:
         self.current: Version | None = None
         self.changes = Changes()
         self.failures = Failures()
+        self.trials = Trials()
         self._starting: Version | None = None
         self._make_version = make_version
         self._draining: dict[Version, asyncio.Task[None]] = {}
@@ -85,13 +88,24 @@ class Endpoint:
             raise Unavailable(f"endpoint {self.name} is {'stopping' if self._is_stopping else 'starting'}")
         if ticket.version is None or ticket.version == self.current.version:
             self.current.submit(ticket)
+        elif (trial := self.trials.find(ticket.version)) is not None:
+            trial.submit(ticket)
         else:
             raise NotFound(f"{self.name} has no version {ticket.version}; it serves {self.current.version}")
+
+    def spans_of(self, version: str | None) -> SpanStore:
+        """The requests of the versions that served, or those of a trial."""
+        if version is None or version == self.version:
+            return self.spans
+        if (trial := self.trials.find(version)) is None:
+            raise NotFound(f"{self.name} has no version {version}; it serves {self.version or 'none yet'}")
+        return trial.spans
 
     def left(self, connection: int) -> None:
         """A client's connection was closed: batches need not wait for it."""
         if self.current is not None:
             self.current.batcher.left(connection)
+        self.trials.left(connection)
 
     async def deploy(self, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> None:
         """Make `bundle` the current version without losing a request; on StartError everything stays as it was."""
@@ -150,7 +164,7 @@ class Endpoint:
             self._deploying.cancel()
         async with self._lock:
             versions = [self.current] if self.current else []
-            await asyncio.gather(*(v.drain() for v in versions), *self._draining.values())
+            await asyncio.gather(*(v.drain() for v in versions), *self._draining.values(), self.trials.close())
             self.current = None
 
     def end_holds(self) -> None:

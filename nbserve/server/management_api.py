@@ -14,7 +14,7 @@ from tornado.netutil import bind_sockets
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
 from nbserve.errors import NbserveError, NotFound, StartError
-from nbserve.server import debug_api
+from nbserve.server import debug_api, profile_api, trial_api
 from nbserve.server.api_handler import ApiHandler, Managed, error_object
 
 
@@ -90,7 +90,8 @@ class LogsHandler(ApiHandler):
 
 class SpansHandler(ApiHandler):
     def get(self, name: str) -> None:
-        self.send(self.server.endpoints.get(name).spans.last(self.count_argument("last", 500)))
+        version = self.get_query_argument("version", None)
+        self.send(self.server.endpoints.get(name).spans_of(version).last(self.count_argument("last", 500)))
 
 
 class MetricsHandler(ApiHandler):
@@ -133,6 +134,8 @@ def listen(server: Managed, host: str, port: int) -> tuple[tornado.httpserver.HT
         (name + "/logs", LogsHandler),
         (name + "/spans", SpansHandler),
         *debug_api.routes(name),
+        *profile_api.routes(name),
+        *trial_api.routes(name),
         (r"/logs", LogsHandler),
         (r"/metrics", MetricsHandler),
         (r"/listen", ListenHandler),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import NamedTuple, Protocol, TypedDict
 
@@ -25,6 +25,8 @@ STAGES = (
 )
 
 _SUMMARY_ROWS = 1000
+_CHUNK_ROWS = 500
+MOST_COLLECTED = 200_000
 
 
 class Span(TypedDict):
@@ -93,6 +95,11 @@ class _Batch(NamedTuple):
     def size(self) -> int:
         return len(self.rows) // 3
 
+    @property
+    def answered_ns(self) -> int:
+        """When the worker was done with it."""
+        return max(self.stamps) or self.sent_ns
+
     def stages(self) -> Iterator[tuple[int, tuple[float, ...]]]:
         """Request id and durations, in the order of STAGES, of each row."""
         free_ns = min(max(self.dispatched_ns, self.started_ns), max(self.stamps.taken_ns, self.dispatched_ns))
@@ -120,22 +127,44 @@ class SpanStore:
         self._capacity = capacity
         self._batches: deque[_Batch] = deque()
         self._rows = 0
+        self._collectors: tuple[Collector, ...] = ()
 
     def __len__(self) -> int:
         return self._rows
 
-    def record(self, worker: int, batch: SentBatch, stamps: Stamps, sent_ns: int, held_since_ns: int = 0) -> None:
-        """Keep an answered batch; `held_since_ns` is what `Batcher.held_since_ns` said when it was taken."""
+    def record(
+        self,
+        worker: int,
+        batch: SentBatch,
+        stamps: Stamps,
+        sent_ns: int,
+        held_since_ns: int = 0,
+        source: object = None,
+    ) -> None:
+        """Keep an answered batch; `held_since_ns` is what `Batcher.held_since_ns` said when it was taken.
+
+        `source` is who answered it: versions of an endpoint share a store, and may each have a worker 0.
+        """
         tickets = batch.tickets
         rows = array("q", [t.request_id for t in tickets])
         rows.extend([t.received_ns for t in tickets])
         rows.extend([t.queued_ns for t in tickets])
-        self._batches.append(
-            _Batch(batch.batch_id, worker, held_since_ns, batch.sent_ns, batch.started_ns, stamps, sent_ns, rows)
-        )
+        kept = _Batch(batch.batch_id, worker, held_since_ns, batch.sent_ns, batch.started_ns, stamps, sent_ns, rows)
+        self._batches.append(kept)
+        for collector in self._collectors:
+            collector.add(kept, source)
         self._rows += len(tickets)
         while self._rows > self._capacity and len(self._batches) > 1:
             self._rows -= self._batches.popleft().size
+
+    def collect(self, source: object) -> Collector:
+        """Keep all that `source` answers from now on, until `stop_collecting`."""
+        collector = Collector(self._spans, source)
+        self._collectors = (*self._collectors, collector)
+        return collector
+
+    def stop_collecting(self, collector: Collector) -> None:
+        self._collectors = tuple(other for other in self._collectors if other is not collector)
 
     def last(self, count: int) -> list[Span]:
         """The newest `count` requests, oldest first."""
@@ -177,6 +206,40 @@ class SpanStore:
             }
             for i, (request_id, stages) in enumerate(batch.stages())
         ]
+
+
+class Collector:
+    """The batches of one source, however many its store keeps; no more than `MOST_COLLECTED` requests.
+
+    `batches` counts those of `workers`.
+    """
+
+    def __init__(self, spell: Callable[[_Batch], list[Span]], source: object) -> None:
+        self.workers: set[int] = set()
+        self.batches = 0
+        self._spell = spell
+        self._source = source
+        self._kept: list[_Batch] = []
+        self._rows = 0
+
+    def add(self, batch: _Batch, source: object) -> None:
+        if source is not self._source:
+            return
+        self.batches += batch.worker in self.workers
+        if self._rows < MOST_COLLECTED:
+            self._kept.append(batch)
+            self._rows += batch.size
+
+    def spans(self, start_ns: int, end_ns: int, batch_ids: Collection[int]) -> Iterator[list[Span]]:
+        """What was answered between start and end, and these batches in any case; some hundred requests at a time."""
+        chunk: list[Span] = []
+        for batch in self._kept:
+            if start_ns <= batch.answered_ns <= end_ns or batch.batch_id in batch_ids:
+                chunk += self._spell(batch)
+            if len(chunk) >= _CHUNK_ROWS:
+                yield chunk
+                chunk = []
+        yield chunk
 
 
 def _quantiles(ordered: Sequence[float]) -> Quantiles:

@@ -10,6 +10,7 @@ import psutil
 from nbserve.runfile import RunFile
 from nbserve.server.endpoint import Endpoint
 from nbserve.server.holds import HeldObject, Role
+from nbserve.server.trials import Trial
 from nbserve.server.worker import Worker
 
 
@@ -27,6 +28,13 @@ class WorkerStatus(TypedDict):
     role: Role
     held: HeldObject | None
     debugger: str | None
+    profiling: bool
+
+
+class TrialStatus(TypedDict):
+    version: str
+    settings: dict[str, Any]
+    workers: list[WorkerStatus]
 
 
 class EndpointStatus(TypedDict):
@@ -38,6 +46,7 @@ class EndpointStatus(TypedDict):
     settings: dict[str, Any]
     queued: int
     workers: list[WorkerStatus]
+    trials: list[TrialStatus]
     requests: dict[str, int]
 
 
@@ -80,7 +89,17 @@ def endpoint_status(endpoint: Endpoint, server_url: str | None) -> EndpointStatu
         settings=current.config.as_dict() if current else {},
         queued=endpoint.queued,
         workers=[_worker(worker) for worker in endpoint.workers],
+        trials=[_trial(trial) for trial in endpoint.trials.all()],
         requests={str(status): count for status, count in sorted(endpoint.metrics.requests().items())},
+    )
+
+
+def _trial(trial: Trial) -> TrialStatus:
+    version = trial.version
+    return TrialStatus(
+        version=trial.name,
+        settings=version.config.as_dict(),
+        workers=[_worker(worker) for worker in version.crew.everyone],
     )
 
 
@@ -99,6 +118,7 @@ def _worker(worker: Worker) -> WorkerStatus:
         role=worker.role,
         held=worker.held_object(time.time()),
         debugger=worker.debugger.who if worker.debugger else None,
+        profiling=worker.recording is not None,
     )
 
 

@@ -24,6 +24,7 @@ from nbserve.server.worker import Worker
 from nbserve.server.worker_state import TRANSITIONS, WorkerState, describe_exit
 
 STOP_GRACE_S = 5.0
+WRITE_GRACE_S = 25.0
 LINGER_S = 2.0
 
 
@@ -88,6 +89,8 @@ class Supervisor:
             self._move(worker, WorkerState.DRAINING)
         if worker.ready_at_s is None:
             self.kill(worker)
+        if worker.recording is not None:
+            worker.recording.leaving()
         worker.channel.send({"op": "stop"})
         return self._await_end(worker, worker.channel, worker.ended)
 
@@ -95,10 +98,12 @@ class Supervisor:
         """Work in flight keeps its response time-out, guarded by the watch; then there is little left to wait for."""
         while channel.in_flight and not ended.is_set():
             await asyncio.sleep(0.02)
+        # What it recorded is written before it ends.
+        grace_s = STOP_GRACE_S if worker.recording is None else WRITE_GRACE_S
         try:
-            await asyncio.wait_for(ended.wait(), STOP_GRACE_S)
+            await asyncio.wait_for(ended.wait(), grace_s)
         except asyncio.TimeoutError:
-            logger.warning("%s did not stop within %g s; it is killed", worker, STOP_GRACE_S, extra=worker.who)
+            logger.warning("%s did not stop within %g s; it is killed", worker, grace_s, extra=worker.who)
             self.kill(worker)
 
     async def _launch(self, worker: Worker) -> None:
@@ -155,6 +160,9 @@ class Supervisor:
                 self._resume(worker)
             case "debugger":
                 self._attach(worker, Debugger.of_event(event))
+            case "profiling" | "profiled":
+                if worker.recording is not None:
+                    worker.recording.hear(event)
             case "spent":
                 worker.spent = event["text"]
                 self._renew_if_spent(worker)
@@ -180,6 +188,8 @@ class Supervisor:
             self._move(worker, WorkerState.HELD)
         ahead = worker.channel.take_back()
         worker.channel.send({"op": "hold_taken", "dropped": [batch.batch_id for batch in ahead]})
+        if worker.recording is not None:
+            worker.recording.held(f"worker {worker.index} was held at {worker.hold}")
         worker.owner.on_held(worker, ahead)
 
     def _resume(self, worker: Worker) -> None:
@@ -249,6 +259,8 @@ class Supervisor:
             worker.started.set_exception(error)
         worker.ended.set()
         worker.process = None
+        if worker.recording is not None:
+            worker.recording.ended()
         if worker.debug_socket is not None:
             Path(worker.debug_socket).unlink(missing_ok=True)
         worker.owner.on_ended(worker)

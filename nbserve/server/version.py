@@ -20,7 +20,9 @@ from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.own_request import OwnRequest
 from nbserve.server.placement import DeviceSlots, Placement
+from nbserve.server.recording import STARTUP_S, Recording
 from nbserve.server.spans import SpanStore
+from nbserve.server.specs import live_spec, start_spec
 from nbserve.server.supervisor import Supervisor
 from nbserve.server.ticket import Ticket
 from nbserve.server.worker import LossCause, Worker
@@ -29,7 +31,8 @@ from nbserve.server.worker import LossCause, Worker
 @dataclass(frozen=True)
 class Surroundings:
     """What the versions of an endpoint share. `debug_socket` makes the path for a worker's agent (None: no debugging);
-    `failures` is where requests that failed are kept, `on_change` hears that a worker is held or debugged.
+    `failures` is where requests that failed are kept, `on_change` hears that a worker is held or debugged. `profile`
+    says what a worker records from its start on (None: nothing).
     """
 
     name: str
@@ -42,6 +45,7 @@ class Surroundings:
     on_change: Callable[[], None]
     failures: Failures | None = None
     debug_socket: Callable[[int], str] | None = None
+    profile: Callable[[Version, Worker], dict[str, Any] | None] | None = None
 
 
 class Version:
@@ -56,13 +60,18 @@ class Version:
         self.crew = Crew(self, around.supervisor, around.on_change)
         self.dispatcher = Dispatcher(self.batcher, self.crew, around.supervisor, around.slots)
         self.is_serving = False
-        self._around = around
+        self.startup: Recording | None = None
+        self.around = around
         self._supervisor = around.supervisor
         self._is_ending = False
 
     @property
     def version(self) -> str:
         return self.bundle.version
+
+    @property
+    def spans(self) -> SpanStore:
+        return self.around.spans
 
     @property
     def is_ready(self) -> bool:
@@ -86,7 +95,7 @@ class Version:
         Raises ConfigError for a device that this machine does not have.
         """
         for index in range(self.config.workers):
-            self._around.placement.device(self.config, index)
+            self.around.placement.device(self.config, index)
         try:
             await self.crew.start(self.config.workers, on_progress)
         except BaseException:
@@ -97,6 +106,8 @@ class Version:
         """From here on clients' requests come."""
         self.is_serving = self.crew.is_live = True
         self.crew.review()
+        if self.startup is not None:
+            self.startup.stop_in(STARTUP_S)
 
     async def stop(self) -> None:
         """End all workers after what they have in flight."""
@@ -140,35 +151,14 @@ class Version:
         self.config = config
         self.batcher.configure(config)
         for worker in self.crew.everyone:
-            worker.channel.send({"op": "configure", **self._live_spec()})
+            worker.channel.send({"op": "configure", **live_spec(self)})
         try:
             await self.crew.configure(config)
         finally:
             self.dispatcher.schedule()
 
     def worker_spec(self, worker: Worker) -> dict[str, Any]:
-        """What the nursery and the new worker need to know."""
-        placement, make_socket = self._around.placement, self._around.debug_socket
-        return {
-            "bundle": str(self.bundle.path),
-            "endpoint": self.name,
-            "version": self.version,
-            "worker_index": worker.index,
-            "device": placement.device(self.config, worker.index),
-            "cpus": placement.cpus(self.config, worker.index),
-            "id_prefix": self.id_prefix,
-            "debug_socket": make_socket(worker.index) if make_socket else None,
-            "breakpoints": self.crew.may_hold(worker),
-            **self._live_spec(),
-        }
-
-    def _live_spec(self) -> dict[str, Any]:
-        return {
-            "threads": self._around.placement.threads(self.config),
-            "isolate_errors": self.config.isolate_errors,
-            "max_batch_size": self.config.max_batch_size,
-            "hold_timeout_s": self.config.hold_timeout_s,
-        }
+        return start_spec(self, worker)
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row; raises Overloaded when the queue is full and Unavailable when no worker will ever take it."""
@@ -217,26 +207,26 @@ class Version:
         if not self.is_serving:
             return  # Only the probe ran: it is no client's request.
         statuses = [row.status for row in results.rows]
-        if self._around.failures is not None and (worker.failing or max(statuses) >= 500):
+        if self.around.failures is not None and (worker.failing or max(statuses) >= 500):
             self._keep_failures(worker, batch, statuses)
         if is_direct:
             return
         sent_ns = time.monotonic_ns()
-        self._around.spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns)
-        self._around.metrics.observe_batch(batch.tickets, batch.sent_ns, statuses, results.stamps, sent_ns)
+        self.around.spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns, self)
+        self.around.metrics.observe_batch(batch.tickets, batch.sent_ns, statuses, results.stamps, sent_ns)
 
     def on_event(self, worker: Worker, event: dict[str, Any]) -> None:
         if event["event"] == "handler_error":
             worker.last_error, worker.last_traceback = event["error"], event["traceback"]
             worker.failed_ns = time.monotonic_ns()
-            if self._around.failures is not None:
+            if self.around.failures is not None:
                 worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
             requests = ", ".join(map(self._id_text, event["request_ids"]))
             logger.error(
                 "request %s failed: %s\n%s", requests, event["error"], event["traceback"].rstrip(), extra=worker.who
             )
         elif event["event"] == "metrics":
-            self._around.metrics.observe_user_metrics(worker.index, event, worker.pid)
+            self.around.metrics.observe_user_metrics(worker.index, event, worker.pid)
         else:
             logger.warning("%s sent the unknown event %r", worker, event["event"], extra=worker.who)
 
@@ -275,7 +265,7 @@ class Version:
 
     def on_ended(self, worker: Worker) -> None:
         if worker.pid is not None:
-            self._around.metrics.forget_worker(worker.pid)
+            self.around.metrics.forget_worker(worker.pid)
         self.dispatcher.direct.refuse(
             Unavailable(f"worker {worker.index} ended before it could take the request"), worker
         )
@@ -302,7 +292,7 @@ class Version:
     def _refuse(self, ticket: Ticket, error: NbserveError) -> None:
         ticket.fail(error)
         if not isinstance(ticket, OwnRequest):
-            self._around.metrics.count_refused(error.status)
+            self.around.metrics.count_refused(error.status)
 
     def _keep_failures(self, worker: Worker, batch: InFlight, statuses: list[int]) -> None:
         for ticket, status in zip(batch.tickets, statuses, strict=True):
@@ -312,7 +302,7 @@ class Version:
         worker.failing.clear()
 
     def _keep_failure(self, worker: Worker, ticket: Ticket, error: str) -> None:
-        failures = self._around.failures
+        failures = self.around.failures
         if failures is None or (isinstance(ticket, OwnRequest) and ticket.is_replay):
             return
         request_id = self._id_text(ticket.request_id)

@@ -16,6 +16,7 @@ from nbserve.server.holds import Debugger, HeldObject, Hold, Role
 from nbserve.server.worker_state import Backoff, WorkerState
 
 if TYPE_CHECKING:
+    from nbserve.server.recording import Part
     from nbserve.server.supervisor import Supervisor
 
 LossCause = Literal["died", "response time-out"]
@@ -54,7 +55,7 @@ class Worker:
 
     `launched_ns` is when its process was forked, `failed_ns` when a request last failed in it (0: none did).
     `failing` has what went wrong in the batch it is at, by request id; `spent` says why its process is to be replaced.
-    `has_slot` says that its batch counts among those that run on its device.
+    `has_slot` says that its batch counts among those that run on its device, `recording` is what it is recorded for.
     """
 
     def __init__(self, index: int, owner: Owner, supervisor: Supervisor, role: Role = "worker") -> None:
@@ -95,6 +96,7 @@ class Worker:
         self.debug_socket: str | None = None
         self.hold: Hold | None = None
         self.debugger: Debugger | None = None
+        self.recording: Part | None = None
         self.channel = Channel(self)
         # Of its own: who waits for the end of the process before must not miss it.
         self.ended = asyncio.Event()

@@ -12,7 +12,8 @@ import pytest
 
 from nbserve.bundle.bundle import KEEP_GOLDEN, Bundle
 from nbserve.bundle.markers import without_markers
-from nbserve.capture.store import Store, default_root
+from nbserve.cachedir import cache_dir
+from nbserve.capture.store import Store
 from nbserve.errors import BundleError
 
 CELL = "# %%serve test\nclass Served(nbserve.Handler):\n    model = net\n"
@@ -173,11 +174,11 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_the_store_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NBSERVE_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert default_root() == Path.home() / ".cache" / "nbserve"
+    assert cache_dir() == Path.home() / ".cache" / "nbserve"
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert default_root() == Path("/x/nbserve")
+    assert cache_dir() == Path("/x/nbserve")
     monkeypatch.setenv("NBSERVE_CACHE_DIR", "/y")
-    assert default_root() == Path("/y")
+    assert cache_dir() == Path("/y")
 
 
 def test_only_comments_above_statements_are_markers() -> None:

@@ -1,0 +1,35 @@
+"""The route of the management API that tries other settings out. Server process."""
+
+from __future__ import annotations
+
+from nbserve.errors import BadRequest, Unavailable
+from nbserve.server.api_handler import ApiHandler
+from nbserve.server.endpoint import Endpoint
+from nbserve.server.stream import StreamHandler
+from nbserve.server.version import Version
+
+
+class TrialsHandler(StreamHandler):
+    """Lines of JSON: `progress`, then `ready` or `failed`. The trial lives until the client hangs up."""
+
+    async def post(self, name: str) -> None:
+        endpoint = self.server.endpoints.get(name)
+        settings = self.body_object().get("settings", {})
+        if not isinstance(settings, dict):
+            raise BadRequest(f"settings is {settings!r}; it takes an object")
+        if endpoint.current is None:
+            raise Unavailable(f"{name} is starting")
+        await self.follow(self._try(endpoint, endpoint.current, settings))
+
+    async def _try(self, endpoint: Endpoint, current: Version, settings: dict[str, object]) -> None:
+        config = current.config.changed(settings)
+        async with endpoint.trials.open(current, config, self.progress) as trial:
+            url = f"{self.server.endpoint_status(endpoint.name)['url']}/{trial.name}"
+            self.say({"event": "ready", "version": trial.name, "url": url, "settings": config.as_dict()})
+            await trial.closed()
+            raise Unavailable(f"endpoint {endpoint.name} was stopped, and {trial.name} with it")
+
+
+def routes(name: str) -> list[tuple[str, type[ApiHandler]]]:
+    """The routes below an endpoint; `name` is the pattern of its path."""
+    return [(name + "/trials", TrialsHandler)]
