@@ -140,6 +140,12 @@ class WeightsError(NbserveError, ValueError):
     kind = "WeightsError"
 
 
+class TuningError(NbserveError):
+    """A setting that tunes a handler's modules cannot be applied; the text says what can."""
+
+    kind = "TuningError"
+
+
 class StartError(NbserveError):
     """A new version did not start; `traceback_text` is what its worker said, at the cell's lines."""
 

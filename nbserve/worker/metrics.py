@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
@@ -131,6 +132,16 @@ class UserMetrics:
                     sections[metric.section][metric.name] = change
         return {"event": "metrics", **sections} if any(sections.values()) else None
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """What is counted meanwhile does not count."""
+        before = {metric: _copied(vars(metric)) for metric in self._metrics.values()}
+        yield
+        with self._news.lock:
+            for metric in self._metrics.values():
+                metric.take_change()
+                vars(metric).update(before.get(metric, {}))
+
     def _get(self, kind: type[Kind], name: str, help: str, *details: Any) -> Kind:
         metric = self._metrics.get(name)
         if metric is None:
@@ -140,3 +151,7 @@ class UserMetrics:
         if not isinstance(metric, kind):
             raise ValueError(f"the metric {name} is a {type(metric).__name__.lower()} already")
         return metric
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}

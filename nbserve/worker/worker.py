@@ -23,6 +23,7 @@ from nbserve.worker.spec import WorkerSpec
 from nbserve.worker.stages import pipeline_of
 from nbserve.worker.torchserve import runner_of_torchserve
 from nbserve.worker.tracebacks import summary_of, traceback_of
+from nbserve.worker.tuning.tuning import tune
 
 STOPPED = 0
 CANNOT_START = 3
@@ -107,12 +108,17 @@ class Worker:
 
 
 def start_handler(spec: WorkerSpec, metrics: UserMetrics) -> Runner:
-    """Load the bundle's handler and initialize it; raises whatever that raises."""
+    """Load the bundle's handler, initialize it and tune it as the settings say; raises whatever that raises."""
     if spec.device.startswith("cuda"):
         import torch
 
         torch.cuda.set_device(spec.device)
-    handler = load_handler(Path(spec.bundle))()
+    runner = _initialized(load_handler(Path(spec.bundle))(), spec, metrics)
+    tune(runner, spec, metrics)
+    return runner
+
+
+def _initialized(handler: Any, spec: WorkerSpec, metrics: UserMetrics) -> Runner:
     if not isinstance(handler, Handler):
         return runner_of_torchserve(handler, spec, metrics)
     context = handler.context = context_of(spec, metrics)
