@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -74,6 +76,16 @@ class Channel(asyncio.Protocol):
         """What the worker is at counts as begun now."""
         if self.in_flight:
             self.in_flight[0].started_ns = now_ns
+
+    def read_rest(self) -> None:
+        """Take what has arrived, before the channel is closed: the worker's end is known already."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        # Not the transport's own: the event loop would be reading it too.
+        with socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as end:
+            with suppress(OSError):
+                while data := end.recv(SOCKET_BUFFER_BYTES, socket.MSG_DONTWAIT):
+                    self.data_received(data)
 
     def close(self) -> None:
         if self._transport is not None:

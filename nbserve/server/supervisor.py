@@ -246,6 +246,9 @@ class Supervisor:
 
     def _exited(self, worker: Worker, status: int) -> None:
         """The process was reaped; `status` is its wait status."""
+        if worker.recording is not None:
+            # That its files are complete may be the last that it said.
+            worker.channel.read_rest()
         # A child of the handler may hold the socket open: then nobody else would close it, nor hand back what it had.
         worker.channel.close()
         if worker.state is not WorkerState.DEAD:

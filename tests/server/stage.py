@@ -44,9 +44,9 @@ class Script:
     def say(self, event: str, **values: Any) -> None:
         self._socket.sendall(wire.encode_message(wire.EVENT, {"event": event, **values}))
 
-    def answer(self, batch: wire.Batch, status: int = 200) -> None:
+    def answer(self, batch: wire.Batch, status: int = 200, stamps: wire.Stamps | None = None) -> None:
         rows = [wire.Result(status, b"", b"1")] * len(batch.rows)
-        self._socket.sendall(b"".join(wire.encode_results(batch.batch_id, wire.Stamps(), rows)))
+        self._socket.sendall(b"".join(wire.encode_results(batch.batch_id, stamps or wire.Stamps(), rows)))
 
     async def batch(self) -> wire.Batch:
         _, count, payload = await self._next(wire.BATCH)
