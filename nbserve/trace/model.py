@@ -11,6 +11,20 @@ from numpy.typing import NDArray
 
 TrackKind = Literal["cpu", "gpu"]
 
+# What a request goes through, in order, and the part of it that its batch spends in the worker.
+REQUEST_STAGES = (
+    "receive",
+    "queue",
+    "batch_wait",
+    "ipc",
+    "preprocess",
+    "inference",
+    "postprocess",
+    "encode",
+    "respond",
+)
+BATCH_STAGES = REQUEST_STAGES[4:8]
+
 # What `Events.category` counts into. An annotation is a `record_function` (its GPU twin spans the kernels it launched),
 # runtime are calls such as cudaLaunchKernel, overhead is the profiler's own time.
 CATEGORIES = (

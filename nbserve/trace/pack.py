@@ -16,8 +16,8 @@ The header:
     details      texts that the array `detail` counts into
     categories   texts that the array `category` counts into (model.CATEGORIES)
     batches      [{batch_id, worker, start_us, stages: [[name, start_us, duration_us], ...], rows, recorded}]
-    spans        [{request_id, batch: index into batches, worker, start_us, stages: [[name, duration_us], ...], total_us}]
-                 the stages follow each other from start_us; ordered by start
+    spans        [{request_id, batch, worker, start_us, stages: [[name, duration_us], ...], total_us}]
+                 batch counts into batches; the stages follow each other from start_us; ordered by start
     ops          [OpRow], the 500 with most self time
     findings     [Finding]
     stacks       {worker: {name, file, line, total_ms, self_ms, children: [...]}}
@@ -38,6 +38,7 @@ import gzip
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,18 @@ import orjson
 from numpy.typing import NDArray
 
 from nbserve.trace import ops
-from nbserve.trace.model import CATEGORIES, Batch, Events, Finding, MemoryUse, SpanObject, StackNode, Timeline
+from nbserve.trace.model import (
+    BATCH_STAGES,
+    CATEGORIES,
+    REQUEST_STAGES,
+    Batch,
+    Events,
+    Finding,
+    MemoryUse,
+    SpanObject,
+    StackNode,
+    Timeline,
+)
 
 VERSION = 1
 MAX_EVENTS = 1_000_000
@@ -55,17 +67,6 @@ _MAX_MEMORY_POINTS = 4_000
 # Level 9 takes four times as long for 3 % less.
 _GZIP_LEVEL = 6
 
-REQUEST_STAGES = (
-    "receive",
-    "queue",
-    "batch_wait",
-    "ipc",
-    "preprocess",
-    "inference",
-    "postprocess",
-    "encode",
-    "respond",
-)
 _Array = NDArray[Any]
 
 
@@ -141,15 +142,9 @@ def _columns(events: Events, start_ns: int) -> dict[str, _Array]:
         "self_us": (events.self_ns / 1e3).astype("<f4"),
         "depth": events.depth.astype("<i2"),
         "batch": events.batch.astype("<i4"),
-        "correlation": _renumbered(events.correlation).astype("<i4"),
+        "correlation": events.correlation.astype("<i4"),
         "category": events.category.astype("<i1"),
     }
-
-
-def _renumbered(correlation: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Small numbers in the place of any that may not fit into 32 bits; 0 stays 0."""
-    known, numbers = np.unique(np.append(correlation, 0), return_inverse=True)
-    return (numbers - np.searchsorted(known, 0))[:-1].astype(np.int64)
 
 
 def _block(header: Mapping[str, Any], columns: Mapping[str, _Array]) -> bytes:
@@ -163,10 +158,9 @@ def _padded(length: int) -> int:
 
 
 def _batch(batch: Batch, start_ns: int) -> dict[str, Any]:
-    marks = batch.marks()
     stages = [
         [name, (begin - start_ns) / 1e3, (end - begin) / 1e3]
-        for name, begin, end in zip(REQUEST_STAGES[4:8], marks, marks[1:], strict=False)
+        for name, (begin, end) in zip(BATCH_STAGES, pairwise(batch.marks()), strict=True)
     ]
     return {
         "batch_id": batch.batch_id,
@@ -233,4 +227,4 @@ def _peaks(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     if len(values) <= count:
         return np.arange(len(values))
     bounds = np.linspace(0, len(values), count + 1).astype(np.int64)
-    return np.array([low + int(values[low:high].argmax()) for low, high in zip(bounds, bounds[1:], strict=False)])
+    return np.array([low + int(values[low:high].argmax()) for low, high in pairwise(bounds)])
