@@ -23,7 +23,7 @@ from nbserve.worker.spec import WorkerSpec
 from nbserve.worker.stages import pipeline_of
 from nbserve.worker.torchserve import runner_of_torchserve
 from nbserve.worker.tracebacks import summary_of, traceback_of
-from nbserve.worker.tuning.tuning import tune
+from nbserve.worker.tuning.tuning import prepare, tune
 
 STOPPED = 0
 CANNOT_START = 3
@@ -113,6 +113,7 @@ def start_handler(spec: WorkerSpec, metrics: UserMetrics) -> Runner:
         import torch
 
         torch.cuda.set_device(spec.device)
+    prepare(spec)
     runner = _initialized(load_handler(Path(spec.bundle))(), spec, metrics)
     tune(runner, spec, metrics)
     return runner

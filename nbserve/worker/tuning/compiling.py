@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import getpass
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ from nbserve.worker.tracebacks import summary_of
 from nbserve.worker.tuning.casts import Forward
 from nbserve.worker.tuning.modules import COMPILED_MARK
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _TORCH_FOLDER = str(Path(torch.__file__).parent) + "/"
 
 
@@ -40,16 +43,25 @@ PACKAGES = {
 
 
 def prepare(device: str, cache: str | None) -> None:
-    """Say where inductor keeps what it made. What the environment says already stands."""
-    if cache is not None:
+    """Say where inductor keeps what it made, before anything imports it. What the user's environment says stands."""
+    if cache is not None and os.environ.get(_CACHE, _default_cache()) == _default_cache():
         Path(cache).mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", cache)
-    # Default only from torch 2.6 on.
+        os.environ[_CACHE] = cache
+    # They are on by themselves from torch 2.6 on.
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
     if not device.startswith("cuda"):
         # Else it starts processes for kernels that only GPUs have.
         os.environ.setdefault("TORCH_WARM_POOL", "0")
+
+
+def _default_cache() -> str:
+    """What torch writes into the environment itself as soon as some import asks for the folder."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid_{os.getuid()}"
+    return str(Path(tempfile.gettempdir(), f"torchinductor_{user}"))
 
 
 def check_backend(name: str) -> None:
@@ -92,7 +104,9 @@ def compile_error(backend: str, error: BaseException | None) -> TuningError:
     """What to do about an error that only the compiled handler raises; the cause keeps the user's lines."""
     if error is None:
         return TuningError(f"compiled by {backend!r}, the handler answers a recorded request with an error")
-    failed = TuningError(f"{_advice(backend, list(_chain(error)))} [{summary_of(error)}]")
+    failed = TuningError(
+        f"{_advice(backend, list(_chain(error)))} [{summary_of(getattr(error, 'inner_exception', error))}]"
+    )
     for each in _chain(error):
         each.__traceback__ = _without_torch(each.__traceback__)
     failed.__cause__ = error

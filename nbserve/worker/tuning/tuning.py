@@ -24,6 +24,12 @@ from nbserve.worker.tuning.modules import inner_ones, is_compiled, modules_of, t
 from nbserve.worker.tuning.warmup import CompiledFails, WarmUp, rehearsal
 
 
+def prepare(spec: WorkerSpec) -> None:
+    """What must be said before user code is imported."""
+    if spec.compile:
+        compiling.prepare(spec.device, spec.compile_cache)
+
+
 def tune(runner: Runner, spec: WorkerSpec, metrics: UserMetrics) -> None:
     """Have an initialized handler run as the settings say; raises TuningError where that cannot be."""
     if spec.inference_mode:
@@ -57,7 +63,6 @@ class Tuning:
     def apply(self) -> None:
         spec = self._spec
         if spec.compile:
-            compiling.prepare(spec.device, spec.compile_cache)
             compiling.check_backend(spec.compile)
         casts = Casts(getattr(torch, spec.dtype) if spec.dtype else None, spec.channels_last)
         casts_at_all = bool(spec.dtype or spec.channels_last)
