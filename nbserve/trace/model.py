@@ -210,6 +210,18 @@ class Timeline:
     memory: Sequence[MemoryUse] = ()
     notes: Sequence[str] = ()
 
+    def extent_ns(self) -> tuple[int, int]:
+        """When the first thing begins, and when the last ends."""
+        starts = [self.recording["started_ns"], *(span["received_ns"] for span in self.spans)]
+        ends = [
+            self.recording["ended_ns"],
+            *(span["received_ns"] + round(span["total_ms"] * 1e6) for span in self.spans),
+        ]
+        if len(self.events):
+            starts.append(int(self.events.start_ns.min()))
+            ends.append(int((self.events.start_ns + self.events.duration_ns).max()))
+        return min(starts), max(ends)
+
 
 @dataclass(frozen=True)
 class OpRow:

@@ -75,7 +75,7 @@ def pack(timeline: Timeline, findings: Sequence[Finding] = ()) -> bytes:
     notes = list(timeline.notes)
     events = _shortened(timeline.events, notes)
     spans = _chosen_spans(timeline, notes)
-    start_ns, end_ns = extent_ns(timeline)
+    start_ns, end_ns = timeline.extent_ns()
     columns = _columns(events, start_ns)
     header = {
         "version": VERSION,
@@ -110,17 +110,6 @@ def unpack(block: bytes) -> tuple[dict[str, Any], dict[str, _Array]]:
         columns[name] = np.frombuffer(data, f"<{kind}", count, at)
         at = _padded(at + columns[name].nbytes)
     return header, columns
-
-
-def extent_ns(timeline: Timeline) -> tuple[int, int]:
-    """When the first thing in a timeline begins, and when the last ends."""
-    recording, events = timeline.recording, timeline.events
-    starts = [recording["started_ns"], *(span["received_ns"] for span in timeline.spans)]
-    ends = [recording["ended_ns"], *(span["received_ns"] + int(span["total_ms"] * 1e6) for span in timeline.spans)]
-    if len(events):
-        starts.append(int(events.start_ns.min()))
-        ends.append(int((events.start_ns + events.duration_ns).max()))
-    return min(starts), max(ends)
 
 
 def _shortened(events: Events, notes: list[str]) -> Events:

@@ -18,7 +18,7 @@ from nbserve.trace.salvage import load
 
 CPU, PYTHON, GPU = range(3)
 
-_CATEGORY_NAMES = {
+CATEGORY_NAMES = {
     "cpu_op": "op",
     "user_annotation": "annotation",
     "cuda_runtime": "runtime",
@@ -32,7 +32,7 @@ _CATEGORY_NAMES = {
     "gpu_user_annotation": "gpu_annotation",
     "overhead": "overhead",
 }
-_CATEGORY = {cat: CATEGORIES.index(name) for cat, name in _CATEGORY_NAMES.items()}
+_CATEGORY = {cat: CATEGORIES.index(name) for cat, name in CATEGORY_NAMES.items()}
 _OTHER = CATEGORIES.index("other")
 _PYTHON = CATEGORIES.index("python")
 _GROUP = tuple(
