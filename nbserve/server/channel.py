@@ -82,10 +82,10 @@ class Channel(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         # Not the transport's own: the event loop would be reading it too.
-        with socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno())) as end:
-            with suppress(OSError):
-                while data := end.recv(SOCKET_BUFFER_BYTES, socket.MSG_DONTWAIT):
-                    self.data_received(data)
+        own = os.dup(self._transport.get_extra_info("socket").fileno())
+        with socket.socket(fileno=own) as end, suppress(OSError):
+            while data := end.recv(SOCKET_BUFFER_BYTES, socket.MSG_DONTWAIT):
+                self.data_received(data)
 
     def close(self) -> None:
         if self._transport is not None:

@@ -154,3 +154,24 @@ def play(scene: Callable[[Stage], Awaitable[None]], gpus: int = 0) -> None:
 
 def request() -> OwnRequest:
     return OwnRequest(make_meta("application/json"), b"1")
+
+
+def recorded(script: Script, batches: list[int], **changes: Any) -> dict[str, Any]:
+    """What a worker says it has recorded."""
+    now_ns = time.monotonic_ns()
+    return {
+        "index": script.spec["worker_index"],
+        "pid": script.pid,
+        "device": "cpu",
+        "threads": 1,
+        "batches": batches,
+        "started_ns": now_ns - 10**9,
+        "ended_ns": now_ns,
+        "epoch_offset_ns": 0,
+        "trace": "w0.trace.json",
+        "samples": None,
+        "memory": None,
+        "facts": {},
+        "error": None,
+        **changes,
+    }

@@ -18,7 +18,7 @@ from nbserve.server import profiling
 from nbserve.server.profiling import Recordings, Wish, startup_batches, startup_of
 from nbserve.server.recording import Order, Recording
 from nbserve.server.version import Version
-from tests.server.stage import HELD, Script, Stage, play, request, until
+from tests.server.stage import HELD, Script, Stage, play, recorded, request, until
 
 Scene = Callable[[Stage, Recordings], Awaitable[None]]
 
@@ -31,27 +31,6 @@ def record(tmp_path: Path) -> Callable[..., None]:
         play(lambda stage: scene(stage, Recordings(lambda: tmp_path, 4, startup_batches)))
 
     return run
-
-
-def recorded(script: Script, batches: list[int], **changes: Any) -> dict[str, Any]:
-    """What a worker says it has recorded."""
-    now_ns = time.monotonic_ns()
-    return {
-        "index": script.spec["worker_index"],
-        "pid": script.pid,
-        "device": "cpu",
-        "threads": 1,
-        "batches": batches,
-        "started_ns": now_ns - 10**9,
-        "ended_ns": now_ns,
-        "epoch_offset_ns": 0,
-        "trace": "w0.trace.json",
-        "samples": None,
-        "memory": None,
-        "facts": {},
-        "error": None,
-        **changes,
-    }
 
 
 async def begun(recording: Recording, *scripts: Script) -> None:
