@@ -62,6 +62,11 @@ class Runner:
             results = list(_merge(len(batch.rows), refused, results))
         return Outcome(watch.stamps(), results, failures.events())
 
+    @property
+    def has_run(self) -> bool:
+        """Whether a batch came before."""
+        return isinstance(self._context.requests, RequestViews)
+
     def request_ids(self) -> tuple[int, ...]:
         """Which requests the handler has, while it runs."""
         requests = self._context.requests

@@ -14,7 +14,8 @@ class WorkerSpec:
 
     `debug_socket` is where its debugging agent listens (None: it has no agent); `breakpoints` says whether a
     `breakpoint()` holds from the start, `hold_timeout_s` for how long when no debugger comes. `compile_cache` is the
-    folder where torch.compile keeps what it made, for the workers that follow.
+    folder where torch.compile keeps what it made, for the workers that follow. `profile` is what to record from the
+    start on (None: nothing), as in the server's "profile" message.
     """
 
     bundle: str
@@ -36,6 +37,7 @@ class WorkerSpec:
     channels_last: bool = False
     inference_mode: bool = False
     compile_cache: str | None = None
+    profile: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, message: Mapping[str, Any]) -> WorkerSpec:

@@ -18,6 +18,7 @@ from nbserve.worker.debug.debugger import Debugger
 from nbserve.worker.decode import decode_row
 from nbserve.worker.metrics import UserMetrics
 from nbserve.worker.process import set_threads
+from nbserve.worker.profile.recorder import Recorder
 from nbserve.worker.runner import HANDLER_ERRORS, Runner
 from nbserve.worker.spec import WorkerSpec
 from nbserve.worker.stages import pipeline_of
@@ -39,11 +40,13 @@ class Worker:
         self._metrics = UserMetrics()
         self._metrics_sent_s = 0.0
         self._debugger = Debugger(self._channel, spec, CALLS)
+        self._recorder = Recorder(self._channel, spec, self._debugger, SAMPLED)
 
     def run(self) -> int:
         """Live; gives the exit code: STOPPED or CANNOT_START."""
         self._debugger.start()
         try:
+            self._recorder.start_up()
             runner = self._load()
             if runner is None:
                 return CANNOT_START
@@ -52,6 +55,7 @@ class Worker:
             # The server is gone, and with it everybody who waits for an answer.
             pass
         finally:
+            self._recorder.close()
             self._debugger.stop()
         return STOPPED
 
@@ -64,6 +68,7 @@ class Worker:
                 {"event": "failed", "error": summary_of(error), "traceback": traceback_of(error)}
             )
             return None
+        self._recorder.serve(runner)
         self._channel.send_message({"event": "ready", "pid": os.getpid(), "init_s": time.monotonic() - began})
         self._debugger.serve(runner)
         return runner
@@ -78,12 +83,15 @@ class Worker:
         self._send_metrics()
 
     def _run(self, runner: Runner, batch: wire.Batch) -> None:
-        outcome = runner.run(batch)
+        recorder = self._recorder if self._recorder.is_on else None
+        outcome = runner.run(batch) if recorder is None else recorder.run(runner, batch)
         for event in outcome.events:
             self._channel.send_message(event)
         self._channel.send(wire.encode_results(batch.batch_id, outcome.stamps, outcome.results))
         if self._debugger.is_on:
             self._debugger.batch_done()
+        if recorder is not None:
+            recorder.batch_done()
 
     def _obey(self, runner: Runner, message: dict[str, Any]) -> bool:
         """Do what the server says; False when it says stop."""
@@ -91,6 +99,7 @@ class Worker:
             runner.isolate_errors = message["isolate_errors"]
             set_threads(message["threads"])
         self._debugger.obey(message)
+        self._recorder.obey(message, runner)
         return bool(message["op"] != "stop")
 
     def _next_frame(self) -> tuple[int, int, memoryview] | None:
@@ -136,3 +145,4 @@ def _initialized(handler: Any, spec: WorkerSpec, metrics: UserMetrics) -> Runner
 
 # The functions around the handler's own code.
 CALLS = (Runner._call.__code__, start_handler.__code__)
+SAMPLED = (Runner.run.__code__, start_handler.__code__)
