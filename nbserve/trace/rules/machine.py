@@ -1,0 +1,93 @@
+"""Rules about the machine: threads, the GPU, and how near to its limit the processor is. Pure."""
+
+from __future__ import annotations
+
+from nbserve.trace.model import Finding
+from nbserve.trace.rules import thresholds as limits
+from nbserve.trace.rules.measures import Measures
+from nbserve.trace.rules.places import hottest, initialize_text
+
+
+def oversubscribed(m: Measures) -> Finding | None:
+    """Gain: of all threads of a batch only as many as there are cores run; inference loses what the others wait."""
+    cores, busy, threads = m.recording["cores"], m.busy_workers(), m.threads()
+    if m.gpu is not None or busy * threads <= cores * limits.THREADS_PER_CORE + 0.5:
+        return None
+    fitting = max(1, int(cores / max(1.0, busy)))
+    is_own = m.sets_threads()
+    waiting = 1 - cores / (busy * threads)
+    return Finding(
+        name="oversubscribed-threads",
+        figure=f"{busy:.1f} busy workers of {threads} threads share {cores} cores",
+        value=busy * threads / cores,
+        threshold=limits.THREADS_PER_CORE,
+        why="Threads of one operator wait for each other while others have their cores.",
+        fix=f"Remove torch.set_num_threads from {initialize_text(m)}: nbserve divides the cores."
+        if is_own
+        else f"Give each worker its part of the cores: threads_per_worker={fitting}.",
+        expected_gain=max(m.gain(waiting * m.stage_ms["inference"]), 1.01),
+        settings={} if is_own else {"threads_per_worker": fitting},
+    )
+
+
+def gpu_idle(m: Measures) -> Finding | None:
+    """Gain: CUDA graphs leave about 20 % of the time in which the GPU waits."""
+    if m.gpu is None or m.gpu.idle_share < limits.GPU_IDLE_SHARE:
+        return None
+    idle = m.gpu.idle_share
+    idle_ms = idle * (m.stage_ms["inference"] + m.stage_ms["postprocess"] + m.stage_ms["encode"])
+    return Finding(
+        name="gpu-idle",
+        figure=f"the GPU has nothing to do for {idle:.0%} of the time from inference to the answer",
+        value=idle,
+        threshold=limits.GPU_IDLE_SHARE,
+        why="The processor launches kernels more slowly than the GPU runs them.",
+        fix="Launch them all at once: compile=inductor compile_mode=reduce-overhead.",
+        expected_gain=m.gain((1 - limits.GRAPHED_PART) * idle_ms),
+        settings={"compile": "inductor", "compile_mode": "reduce-overhead"},
+    )
+
+
+def nothing_to_fix(m: Measures) -> Finding:
+    """What is left when no rule found anything: what the time goes into. No gain."""
+    figure, value = _bound(m)
+    return Finding(
+        name="nothing-to-fix",
+        figure=figure,
+        value=value,
+        threshold=limits.BOUND_SHARE,
+        why="No rule found anything that costs time without need.",
+        fix="Nothing. For more than this: a smaller model, or more cores.",
+        expected_gain=1.0,
+    )
+
+
+def _bound(m: Measures) -> tuple[str, float]:
+    handler_share = m.share(m.batch_ms)
+    if handler_share < limits.BOUND_SHARE:
+        text = f"the handler takes {m.batch_ms:.2f} ms of a request's {m.total_ms:.2f} ms, the rest is the way there"
+        return text, handler_share
+    matmul = m.matmul_share()
+    if matmul >= limits.BOUND_SHARE:
+        return _bound_by_matmul(m, matmul)
+    name, share = m.top_operator()
+    if share >= limits.TOP_SHARE:
+        return f"bound by {name}, {share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)", share
+    place = hottest(m)
+    where = f", most of it in {place.text()}" if place else ""
+    return (
+        f"bound by the handler's own code, {m.batch_ms:.1f} ms of a request's {m.total_ms:.1f} ms{where}",
+        handler_share,
+    )
+
+
+def _bound_by_matmul(m: Measures, share: float) -> tuple[str, float]:
+    whole = f"{share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)"
+    gflops = m.ops.gflops() if m.gpu is None else 0.0
+    if not gflops or not m.peak_gflops:
+        return f"bound by matmul, {whole}", share
+    reached = gflops / m.peak_gflops
+    return (
+        f"bound by matmul at {reached:.0%} of this CPU's peak ({gflops:.0f} of {m.peak_gflops:.0f} GFLOP/s), {whole}",
+        reached,
+    )

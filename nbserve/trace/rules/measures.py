@@ -1,0 +1,221 @@
+"""What the rules look at, measured once: where requests, batches and operators spent their time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from nbserve.trace import stacks
+from nbserve.trace.model import Batch, Recording, SpanObject, StackNode, Timeline
+from nbserve.trace.rules.gpu import GpuUse, covered_ns, gpu_use
+from nbserve.trace.rules.operators import MATMULS, Operators, operators
+from nbserve.trace.rules.thresholds import MOST_GAIN, SIZE_SPREAD, SIZED_BATCHES
+
+BATCH_STAGES = ("preprocess", "inference", "postprocess", "encode")
+STAGES = ("receive", "queue", "batch_wait", "ipc", *BATCH_STAGES, "respond")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Means over the requests of warm batches: the first one of a worker's life is left out wherever it was seen.
+
+    `stage_ms` is what a request spends in each stage, `recorded` are the batches whose operators are known.
+    """
+
+    recording: Recording
+    spans: Sequence[SpanObject]
+    batches: Sequence[Batch]
+    recorded: Sequence[int]
+    cold_ms: float
+    stage_ms: Mapping[str, float]
+    ops: Operators
+    gpu: GpuUse | None
+    stack: StackNode | None
+    peak_gflops: float | None = None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.recording["settings"]
+
+    @cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        return [worker["facts"] for worker in self.recording["workers"] if worker["facts"]]
+
+    @cached_property
+    def total_ms(self) -> float:
+        return sum(self.stage_ms.values())
+
+    @property
+    def service_ms(self) -> float:
+        """How long a request's batch has its worker."""
+        return sum(self.stage_ms[stage] for stage in ("ipc", *BATCH_STAGES))
+
+    @property
+    def batch_ms(self) -> float:
+        return sum(self.stage_ms[stage] for stage in BATCH_STAGES)
+
+    @cached_property
+    def rows(self) -> float:
+        """Requests in a batch, on average."""
+        sizes = [len(batch.spans) for batch in self.batches if batch.spans]
+        return fmean(sizes) if sizes else 0.0
+
+    def share(self, ms: float) -> float:
+        """This part of a request's time."""
+        return ms / self.total_ms if self.total_ms else 0.0
+
+    def gain(self, saved_ms: float) -> float:
+        """How many times faster requests get without `saved_ms` of their batch's time (Amdahl's law).
+
+        Time in the queue is the time of other batches: it shrinks with them, in proportion.
+        """
+        behind = self.stage_ms["queue"] / self.service_ms if self.service_ms else 0.0
+        return self.gain_without(saved_ms * (1 + behind))
+
+    def gain_without(self, saved_ms: float) -> float:
+        """The same for time that is not a batch's."""
+        if saved_ms <= 0 or not self.total_ms:
+            return 1.0
+        return self.total_ms / max(self.total_ms - saved_ms, self.total_ms / MOST_GAIN)
+
+    def share_of_batch(self, stage: str) -> float:
+        return self.stage_ms[stage] / self.batch_ms if self.batch_ms else 0.0
+
+    def warm_batch_ms(self) -> float:
+        """What a batch takes its worker, usually."""
+        return median([_batch_ms(batch) for batch in self.batches]) if self.batches else 0.0
+
+    def fixed_share(self) -> float:
+        """The part of a batch's time that does not depend on its size.
+
+        From batches of different sizes (least squares) where there are any, else what is not in operators of some
+        length: starting operators costs the same for all sizes.
+        """
+        fitted = _fixed_share([(len(batch.spans), _batch_ms(batch)) for batch in self.batches if batch.spans])
+        return self.ops.outside_share() if fitted is None else fitted
+
+    def room(self) -> float:
+        """The part of a busy worker's time in which cores are idle that another worker could use."""
+        busy = self.threads() * int(self.settings.get("workers", 1))
+        taken = min(1.0, busy / max(1, self.recording["cores"]))
+        return 1 - (1 - self.ops.outside_share()) * taken
+
+    @property
+    def is_compiled(self) -> bool:
+        return any(module.get("compiled") for facts in self.facts for module in facts.get("modules", []))
+
+    def threads(self) -> int:
+        """Threads that one worker computes with."""
+        return max((facts.get("num_threads", 1) for facts in self.facts), default=1)
+
+    def sets_threads(self) -> bool:
+        """Whether the handler chose the number itself, against what its worker was told."""
+        return any(w["facts"].get("num_threads", 0) > w["threads"] > 0 for w in self.recording["workers"])
+
+    def busy_workers(self) -> float:
+        """How many workers run a batch at once while any does."""
+        spans_ns = [(batch.taken_ns, batch.encoded_ns) for batch in self.batches]
+        starts, ends = (np.array(column, np.int64) for column in zip(*spans_ns, strict=True))
+        covered = covered_ns(starts, ends)
+        return max(1.0, float((ends - starts).sum()) / covered) if covered else 1.0
+
+    def matmul_share(self) -> float:
+        """The part of inference that multiplies matrices; on a GPU the part of its kernels' time."""
+        if self.gpu is not None:
+            return self.gpu.matmul_ns / self.gpu.kernel_ns if self.gpu.kernel_ns else 0.0
+        wall = self.ops.wall_ns["inference"]
+        return min(1.0, self.ops.total_ns(self.ops.of(MATMULS, "inference")) / wall) if wall else 0.0
+
+    def matmul_type(self) -> str:
+        """The type of the matrices: as recorded, else that of the model's parameters."""
+        declared = [module.get("dtype", "") for facts in self.facts for module in facts.get("modules", [])]
+        return self.ops.matmul_type() or (declared[0] if declared else "")
+
+    def top_operator(self) -> tuple[str, float]:
+        """The operator that takes most of inference, and which part of it."""
+        name, spent_ns = self.ops.top()
+        wall = self.ops.wall_ns["inference"]
+        return name, min(1.0, spent_ns / wall) if wall else 0.0
+
+    def of_inference(self, part_ns: float) -> float:
+        """Milliseconds of a request that are `part_ns` of the inference in the recorded batches."""
+        whole = self.ops.wall_ns["inference"]
+        return self.stage_ms["inference"] * min(1.0, part_ns / whole) if whole else 0.0
+
+    def of_batch(self, part_ns: float) -> float:
+        """The same for all stages of the batches."""
+        whole = sum(self.ops.wall_ns.values())
+        return self.batch_ms * min(1.0, part_ns / whole) if whole else 0.0
+
+
+def measure(timeline: Timeline, peak_gflops: float | None = None) -> Measures:
+    """Look at a recording once, for all rules."""
+    cold = _cold(timeline)
+    warm = [i for i, batch in enumerate(timeline.batches) if i not in cold and batch.encoded_ns > batch.taken_ns]
+    spans = _warm_spans(timeline, cold, warm)
+    recorded = [i for i in warm if timeline.batches[i].is_recorded]
+    return Measures(
+        recording=timeline.recording,
+        spans=spans,
+        batches=[timeline.batches[i] for i in warm],
+        recorded=recorded,
+        cold_ms=max((_batch_ms(timeline.batches[i]) for i in cold), default=0.0),
+        stage_ms=_means(spans, [timeline.batches[i] for i in warm]),
+        ops=operators(timeline, recorded),
+        gpu=gpu_use(timeline, recorded),
+        stack=stacks.merge(timeline.stacks.values()) if timeline.stacks else None,
+        peak_gflops=peak_gflops,
+    )
+
+
+def _cold(timeline: Timeline) -> set[int]:
+    """The first batch of the life of each worker that was recorded from there on."""
+    fresh = {w["index"] for w in timeline.recording["workers"] if w["facts"].get("first_batch")}
+    first: dict[int, int] = {}
+    for i, batch in enumerate(timeline.batches):
+        if batch.worker in fresh and batch.is_recorded:
+            first.setdefault(batch.worker, i)
+    return set(first.values())
+
+
+def _warm_spans(timeline: Timeline, cold: set[int], warm: Sequence[int]) -> list[SpanObject]:
+    """Requests of warm batches, without those that waited for a cold one if there are others."""
+    spans = [timeline.spans[i] for batch in warm for i in timeline.batches[batch].spans]
+    ended_ns = max((timeline.batches[i].encoded_ns for i in cold), default=0)
+    return [span for span in spans if span["received_ns"] >= ended_ns] or spans
+
+
+def _means(spans: Sequence[SpanObject], batches: Sequence[Batch]) -> dict[str, float]:
+    if spans:
+        return {stage: fmean(_stage_ms(span, stage) for span in spans) for stage in STAGES}
+    known = dict.fromkeys(STAGES, 0.0)
+    if batches:
+        marks = [batch.marks() for batch in batches]
+        for i, stage in enumerate(BATCH_STAGES):
+            known[stage] = fmean((mark[i + 1] - mark[i]) / 1e6 for mark in marks)
+    return known
+
+
+def _stage_ms(span: SpanObject, stage: str) -> float:
+    return float(span[f"{stage}_ms"])  # type: ignore[literal-required]
+
+
+def _batch_ms(batch: Batch) -> float:
+    return (batch.encoded_ns - batch.taken_ns) / 1e6
+
+
+def _fixed_share(sizes_ms: Sequence[tuple[int, float]]) -> float | None:
+    """Time at no rows as a part of the mean time; None when sizes are too much alike to tell."""
+    if len(sizes_ms) < SIZED_BATCHES:
+        return None
+    rows, ms = fmean(size for size, _ in sizes_ms), fmean(time for _, time in sizes_ms)
+    variance = fmean((size - rows) ** 2 for size, _ in sizes_ms)
+    if variance < (SIZE_SPREAD * rows) ** 2 or ms <= 0:
+        return None
+    slope = fmean((size - rows) * (time - ms) for size, time in sizes_ms) / variance
+    return min(1.0, max(0.0, 1 - slope * rows / ms))

@@ -1,0 +1,91 @@
+"""Where in the handler time goes, from sampled Python stacks; and how a finding names it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nbserve.trace.model import StackNode
+from nbserve.trace.rules.measures import Measures
+
+_METHODS = ("preprocess", "inference", "postprocess", "handle")
+# The worker's own function that makes Python objects of a request's bytes.
+_DECODES = "decode_row"
+
+
+class Place(NamedTuple):
+    """A line of the handler that takes `share` of its method's time."""
+
+    method: str
+    file: str
+    line: int
+    share: float
+
+    def text(self) -> str:
+        return f"line {self.line} of {self.method} ({self.share:.0%} of its time)"
+
+
+def hottest(measures: Measures, *methods: str) -> Place | None:
+    """The line that takes most of these methods' time."""
+    if measures.stack is None:
+        return None
+    nodes = [node for node in _walk(measures.stack) if _short(node.name) in (methods or _METHODS)]
+    if not nodes:
+        return None
+    node = max(nodes, key=lambda node: node.total_ms)
+    return _into(node, _file(measures) or node.file)
+
+
+def method_text(measures: Measures, method: str) -> str:
+    """What a fix calls a method: with its hottest line if that is known."""
+    handler = _handler(measures)
+    place = hottest(measures, method)
+    owner = f"{handler}.{method}" if handler else method
+    return f"{owner}, {place.text()}" if place and place.line else owner
+
+
+def decode_share(measures: Measures) -> float:
+    """The part of all samples that lies in making objects of requests' bytes."""
+    if measures.stack is None or not measures.stack.total_ms:
+        return 0.0
+    return sum(n.total_ms for n in _walk(measures.stack) if _short(n.name) == _DECODES) / measures.stack.total_ms
+
+
+def initialize_text(measures: Measures) -> str:
+    handler = _handler(measures)
+    return f"{handler}.initialize" if handler else "initialize"
+
+
+def model_name(measures: Measures) -> str:
+    """How the handler calls its module."""
+    names = [module["name"] for facts in measures.facts for module in facts.get("modules", [])]
+    return f"self.{names[0]}" if names else "self.model"
+
+
+def _into(node: StackNode, file: str) -> Place:
+    """Down into the handler's own functions, as long as one of them has most of the time."""
+    whole = node.total_ms or 1.0
+    while True:
+        inner = [child for child in node.children if child.file == file and child.total_ms > node.total_ms / 2]
+        if not inner:
+            return Place(_short(node.name), node.file, node.line, node.total_ms / whole)
+        node = inner[0]
+
+
+def _walk(node: StackNode) -> Iterator[StackNode]:
+    """Outermost first; what is below a method of the handler is its own business."""
+    for child in node.children:
+        yield child
+        yield from _walk(child)
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _handler(measures: Measures) -> str:
+    return next((f["handler"]["name"] for f in measures.facts if f.get("handler", {}).get("name")), "")
+
+
+def _file(measures: Measures) -> str:
+    return next((f["handler"]["file"] for f in measures.facts if f.get("handler", {}).get("file")), "")
