@@ -10,7 +10,7 @@ unexport VIRTUAL_ENV
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 PURE := not process and not notebook
-CHECKED := nbserve notebooks tests $(wildcard benchmarks)
+CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 
 # Installs a Debian package, or says which one is missing.
 debian = { test "$$(id -u)" = 0 && apt-get install -y $(1); } || { echo 'please install the package $(1)'; false; }

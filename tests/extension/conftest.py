@@ -1,0 +1,92 @@
+"""A real Jupyter server with the extension, as pip enabled it, in folders of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+TOKEN = "a-token-of-the-tests"
+START_LIMIT_S = 60
+POLL_S = 0.05
+
+FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+    url: str
+
+
+@dataclass(frozen=True)
+class Jupyter:
+    """Where a server listens: `url` ends with its base_url, which ends with a slash."""
+
+    url: str
+    log: Path
+
+    def get(self, path: str, token: str | None = TOKEN, method: str = "GET") -> Answer:
+        headers = {} if token is None else {"Authorization": f"token {token}"}
+        request = urllib.request.Request(self.url + path, headers=headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return Answer(response.status, response.headers, response.read(), response.url)
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, error.headers, error.read(), error.url)
+
+
+@contextmanager
+def running_server(folder: Path, base_url: str, extra_environ: dict[str, str]) -> Iterator[Jupyter]:
+    environ = {**os.environ, **{name: str(folder / name.lower()) for name in FOLDERS}, **extra_environ}
+    arguments = ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--ServerApp.base_url={base_url}", "--allow-root"]
+    arguments += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}", "--no-browser"]
+    log = folder / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyter_server", *arguments], env=environ, stdout=output, stderr=output
+        )
+        try:
+            yield Jupyter(_url_when_up(process, Path(environ["JUPYTER_RUNTIME_DIR"]), log), log)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _url_when_up(process: subprocess.Popen[bytes], runtime_dir: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in runtime_dir.glob("jpserver-*.json"):
+            with_port = _read(path)
+            if with_port:
+                return with_port
+        time.sleep(POLL_S)
+    raise AssertionError(f"Jupyter's server did not come up:\n{log.read_text()}")
+
+
+def _read(path: Path) -> str | None:
+    """The address in a run file; None while it is being written."""
+    try:
+        return str(json.loads(path.read_text())["url"])
+    except ValueError:
+        return None
+
+
+@pytest.fixture(scope="module", params=["/", "/user/ann/"])
+def jupyter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    with running_server(tmp_path_factory.mktemp("jupyter"), request.param, {}) as server:
+        yield server
