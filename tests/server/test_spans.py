@@ -133,3 +133,41 @@ def test_the_summary_of_nothing_is_zeros() -> None:
     summary = SpanStore().summary(10.0, MS)
     assert summary["throughput"] == summary["mean_batch_size"] == summary["requests"] == 0
     assert summary["stages"]["total_ms"] == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+
+
+def test_a_collector_keeps_what_its_source_answers_however_little_the_store_holds() -> None:
+    store, mine = SpanStore("ab", capacity=4), object()
+    collector = store.collect(mine)
+    collector.workers.add(0)
+    for number in range(1, 1001):
+        at_ns = number * 100 * MS
+        source = mine if number % 2 else object()
+        store.record(number % 4, sent_batch(number, at_ns), stamps_after(at_ns), at_ns + 11 * MS, source=source)
+    store.stop_collecting(collector)
+    store.record(1, sent_batch(1001, 100_100 * MS), Stamps(), 100_200 * MS, source=mine)
+    chunks = list(collector.spans(0, 10**15, ()))
+    assert [span["batch_id"] for chunk in chunks for span in chunk] == [n for n in range(1, 1001, 2) for _ in (0, 1)]
+    assert max(map(len, chunks)) < 600
+    assert chunks[0][0]["request_id"] == "ab-64"
+    assert collector.batches == 0, "worker 0 had the even ones"
+
+
+def test_a_collector_tells_what_was_answered_meanwhile_and_what_was_recorded() -> None:
+    store, mine = SpanStore(), object()
+    collector = store.collect(mine)
+    collector.workers.add(3)
+    for number in range(1, 11):
+        at_ns = number * 100 * MS
+        store.record(3, sent_batch(number, at_ns, rows=1), stamps_after(at_ns), at_ns + 11 * MS, source=mine)
+    [spans] = collector.spans(300 * MS, 510 * MS, {7})
+    assert [span["batch_id"] for span in spans] == [3, 4, 5, 7]
+    assert collector.batches == 10
+
+
+def test_a_collector_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbserve.server.spans.MOST_COLLECTED", 10)
+    store, mine = SpanStore(), object()
+    collector = store.collect(mine)
+    for number in range(1, 20):
+        store.record(0, sent_batch(number, number * 100 * MS), Stamps(), number * 200 * MS, source=mine)
+    assert sum(map(len, collector.spans(0, 10**15, ()))) == 10
