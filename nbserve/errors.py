@@ -128,6 +128,13 @@ class BundleError(NbserveError):
     kind = "BundleError"
 
 
+class ProfileError(NbserveError):
+    """A profile or a comparison that cannot be made, or not as asked; the text says what can."""
+
+    status = 400
+    kind = "ProfileError"
+
+
 class TraceError(NbserveError):
     """A file that is no trace, or of which nothing could be saved; the text says what is wrong with it."""
 

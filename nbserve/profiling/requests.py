@@ -1,0 +1,35 @@
+"""What an endpoint is asked when somebody measures it: recorded requests, or a given one. Kernel or terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from nbserve.bundle.bundle import Bundle
+from nbserve.errors import ProfileError
+
+if TYPE_CHECKING:
+    from nbserve.deployment import Endpoint
+
+
+class Request(NamedTuple):
+    """The body of a request and what it is."""
+
+    content_type: str
+    body: bytes
+
+
+def recorded(endpoint: Endpoint) -> list[Request]:
+    """The requests recorded in its bundle that it answered; raises ProfileError when there is none."""
+    golden = Bundle.read(endpoint.bundle).golden()
+    if found := [Request(pair.content_type, pair.request_body) for pair in golden if pair.status < 400]:
+        return found
+    raise ProfileError(
+        f"nobody asks {endpoint.name} anything now, and no request of it was recorded: send one "
+        f"(%serve predict {endpoint.name} ..., nbserve predict {endpoint.name} ...), or give one (--request JSON)"
+    )
+
+
+def chosen(endpoint: Endpoint, given: Sequence[Request]) -> list[Request]:
+    """The given requests, else the recorded ones."""
+    return list(given) or recorded(endpoint)
