@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import types
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 from torch import nn
 
 from nbserve.handler import Handler
+from nbserve.wire import Row
 from nbserve.worker.debug.stacks import shown_file
+from nbserve.worker.decode import content_type_of, decoder_of
 from nbserve.worker.tuning.modules import inner_ones, is_compiled, modules_of
 
 METHODS = ("initialize", "preprocess", "inference", "postprocess", "handle")
@@ -77,6 +81,16 @@ def has_bf16(device: str) -> bool:
     return not _BF16_FLAGS.isdisjoint(flags.split())
 
 
+def bodies(rows: Sequence[Row]) -> dict[str, int]:
+    """How much a batch's requests brought along, and how much of that has to be read as JSON."""
+    sizes = [(len(row.body), decoder_of(content_type_of(row.meta)) is orjson.loads) for row in rows]
+    return {
+        "count": len(sizes),
+        "bytes": sum(size for size, _ in sizes),
+        "json_bytes": sum(size for size, is_json in sizes if is_json),
+    }
+
+
 def nodes_made() -> int:
     """How many nodes of autograd graphs this thread has made so far."""
     return int(torch._C._autograd._get_sequence_nr())
@@ -89,7 +103,9 @@ def _trains(module: nn.Module) -> bool:
         return module.p > 0
     if isinstance(module, _WITH_DROPOUT):
         return module.dropout > 0
-    return isinstance(module, _NORMS) or type(module) is nn.RReLU
+    if isinstance(module, _NORMS):
+        return bool(module.track_running_stats)
+    return isinstance(module, nn.RReLU)
 
 
 def _is_overridden(handler: Any, name: str) -> bool:
