@@ -45,6 +45,7 @@ lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
 
 test: $(VENV)/.installed  ## all tests
 	@command -v curl >/dev/null || { $(call debian,curl); } || true
+	@command -v g++ >/dev/null || { $(call debian,g++); } || true
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
