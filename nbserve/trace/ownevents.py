@@ -33,11 +33,10 @@ def of_worker(timeline: Timeline, worker: Worker, base_ns: int) -> Iterator[Even
     if worker["trace"] and Path(worker["trace"]).is_file():
         try:
             loaded = load(worker["trace"])
+            events = list(loaded.events())
         except TraceError:
             return
-        file_base_ns = loaded.base_ns if isinstance(loaded.base_ns, int) else 0
-        shift_ns = file_base_ns - worker["epoch_offset_ns"] - base_ns
-        yield from _copied(loaded.events, shift_ns, worker["index"])
+        yield from _copied(events, loaded.base_ns - worker["epoch_offset_ns"] - base_ns, worker["index"])
     else:
         yield from _rebuilt(timeline, worker["index"], base_ns)
 

@@ -96,18 +96,32 @@ def read_trace(path: str | Path) -> RawTrace:
     """The trace at `path`; what is damaged is left out and noted, TraceError when nothing is left."""
     loaded = load(path)
     reader = _Reader()
-    reader.read(loaded.events)
+    for chunk in loaded.chunks:
+        reader.read(chunk)
     return reader.result(loaded.base_ns, loaded.notes)
 
 
+class _Columns(NamedTuple):
+    """Events as columns; times are in us after the trace's base time, nan where there is none."""
+
+    name: NDArray[np.int32]
+    detail: NDArray[np.int32]
+    category: NDArray[np.int8]
+    lane: NDArray[np.int32]
+    start_us: NDArray[np.float64]
+    duration_us: NDArray[np.float64]
+    correlation: NDArray[np.int64]
+
+
 class _Reader:
-    """Takes events one after another; each is a row of plain numbers until all are columns."""
+    """Takes events chunk by chunk; in a chunk each is a row of plain numbers, then they are columns."""
 
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self._details = Details()
         self._lanes: dict[Lane, int] = {}
         self._rows: list[tuple[int, int, int, int, Any, Any, int]] = []
+        self._chunks: list[_Columns] = [_columns([])]
         self._flows: dict[tuple[Hashable, Hashable, Any], int] = {}
         self._thread_names: dict[tuple[Hashable, Hashable], str] = {}
         self._memory: dict[str, tuple[list[float], list[int]]] = {}
@@ -127,6 +141,8 @@ class _Reader:
                     self._note_flow(event)
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
                 self._skipped += 1
+        self._chunks.append(_columns(self._rows))
+        self._rows.clear()
 
     def _add(self, event: dict[str, Any]) -> None:
         name: str = event["name"]
@@ -175,23 +191,23 @@ class _Reader:
         base_ns = base if isinstance(base, int) and abs(base) < _MAX_BASE_NS else 0
         if base_ns != base:
             notes.append("The trace does not say when it was made: its events are not where their requests are.")
-        columns = list(zip(*self._rows, strict=True)) or [()] * 7
-        start_us, duration_us = _floats(columns[4]), _floats(columns[5])
-        good = (np.abs(start_us) < _MAX_START_US) & (np.abs(duration_us) < _MAX_DURATION_US)
-        self._tell(notes, int((~good).sum()), int((duration_us[good] < 0).sum()))
-        lane = np.array(columns[3], np.int32)
+        columns = _Columns._make(np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
+        columns = columns._replace(correlation=self._correlations(columns))
+        good = (np.abs(columns.start_us) < _MAX_START_US) & (np.abs(columns.duration_us) < _MAX_DURATION_US)
+        columns = _Columns._make(column[good] for column in columns)
+        self._tell(notes, int((~good).sum()), int((columns.duration_us < 0).sum()))
         return RawTrace(
             lanes=list(self._lanes),
             thread_names=self._thread_names,
             names=list(self._names),
             details=self._details.texts(),
-            name=np.array(columns[0], np.int32)[good],
-            detail=np.array(columns[1], np.int32)[good],
-            category=np.array(columns[2], np.int8)[good],
-            lane=lane[good],
-            start_ns=base_ns + nanoseconds(start_us[good]),
-            duration_ns=nanoseconds(np.maximum(duration_us[good], 0)),
-            correlation=self._correlations(columns)[good],
+            name=columns.name,
+            detail=columns.detail,
+            category=columns.category,
+            lane=columns.lane,
+            start_ns=base_ns + nanoseconds(columns.start_us),
+            duration_ns=nanoseconds(np.maximum(columns.duration_us, 0)),
+            correlation=columns.correlation,
             memory={
                 device: (base_ns + nanoseconds(_floats(times)), np.array(sizes, np.int64))
                 for device, (times, sizes) in self._memory.items()
@@ -205,17 +221,29 @@ class _Reader:
         if negative:
             notes.append(f"{negative:,} events of the trace end before they begin; they count as 0.")
 
-    def _correlations(self, columns: Sequence[Sequence[Any]]) -> NDArray[np.int64]:
+    def _correlations(self, columns: _Columns) -> NDArray[np.int64]:
         """Of launches and kernels; from the arrows between them where events do not name theirs."""
-        found = np.array(columns[6], np.int64)
         if not self._flows:
-            return found
+            return columns.correlation
+        found: NDArray[np.int64] = columns.correlation.copy()
         lanes = list(self._lanes)
-        unknown = (found == 0) & np.isin(np.array(columns[2], np.int8), _LINKED)
-        for i in np.flatnonzero(unknown).tolist():
-            _, pid, tid = lanes[columns[3][i]]
-            found[i] = self._flows.get((pid, tid, columns[4][i]), 0)
+        for i in np.flatnonzero((found == 0) & np.isin(columns.category, _LINKED)).tolist():
+            _, pid, tid = lanes[int(columns.lane[i])]
+            found[i] = self._flows.get((pid, tid, float(columns.start_us[i])), 0)
         return found
+
+
+def _columns(rows: Sequence[tuple[int, int, int, int, Any, Any, int]]) -> _Columns:
+    name, detail, category, lane, start_us, duration_us, correlation = zip(*rows, strict=True) if rows else [()] * 7
+    return _Columns(
+        np.array(name, np.int32),
+        np.array(detail, np.int32),
+        np.array(category, np.int8),
+        np.array(lane, np.int32),
+        _floats(start_us),
+        _floats(duration_us),
+        np.array(correlation, np.int64),
+    )
 
 
 def nanoseconds(microseconds: NDArray[np.float64]) -> NDArray[np.int64]:
