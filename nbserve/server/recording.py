@@ -72,10 +72,8 @@ class Part:
 
     def leaving(self) -> None:
         """The worker takes no more batches; what it has recorded is kept."""
-        self._why_early = (
-            f"worker {self.worker.index} stopped serving while it recorded, as its version was replaced or needs fewer "
-            "workers: the recording ends there"
-        )
+        why = self.worker.spent or "its version was replaced, stops, or needs fewer workers"
+        self._why_early = f"worker {self.worker.index} was dismissed while it recorded: {why}"
         self.stop()
 
     def ended(self) -> None:

@@ -219,7 +219,7 @@ class Collector:
         self.batches = 0
         self._spell = spell
         self._source = source
-        self._kept: list[_Batch] = []
+        self._kept: deque[_Batch] = deque()
         self._rows = 0
 
     def add(self, batch: _Batch, source: object) -> None:
@@ -231,9 +231,13 @@ class Collector:
             self._rows += batch.size
 
     def spans(self, start_ns: int, end_ns: int, batch_ids: Collection[int]) -> Iterator[list[Span]]:
-        """What was answered between start and end, and these batches in any case; some hundred requests at a time."""
+        """What was answered between start and end, and these batches in any case; some hundred requests at a time.
+
+        Each is told once, and forgotten then.
+        """
         chunk: list[Span] = []
-        for batch in self._kept:
+        while self._kept:
+            batch = self._kept.popleft()
             if start_ns <= batch.answered_ns <= end_ns or batch.batch_id in batch_ids:
                 chunk += self._spell(batch)
             if len(chunk) >= _CHUNK_ROWS:

@@ -203,8 +203,7 @@ def test_a_version_that_is_replaced_hands_over_what_it_has(record):
         [part] = recording.as_object()["workers"]
         assert (part["trace"], part["error"]) == (
             "w0.trace.json",
-            "worker 0 stopped serving while it recorded, as its version was replaced or needs fewer workers: "
-            "the recording ends there",
+            "worker 0 was dismissed while it recorded: its version was replaced, stops, or needs fewer workers",
         )
 
     record(scene)
