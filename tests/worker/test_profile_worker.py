@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,71 +9,11 @@ import orjson
 import pytest
 
 from nbserve import wire
+from tests.worker.recordings import LINEAR, ROW, Recordings, WriteBundle, batches_of, events_of, recordings
+
+__all__ = ["recordings"]
 
 pytestmark = pytest.mark.process
-
-WriteBundle = Callable[..., Path]
-LINEAR = """
-import torch
-import nbserve.handler as nbserve
-
-class Linear(nbserve.Handler):
-    def initialize(self, context):
-        self.model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())
-"""
-ROW = [1.0, 2.0, 3.0, 4.0]
-
-
-class Recordings:
-    """Asks a worker to record, and reads what it left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._numbers = itertools.count(1)
-
-    def start(self, worker: Any, **order: Any) -> str:
-        number = f"r{next(self._numbers)}"
-        folder = self.folder / number
-        folder.mkdir(mode=0o700)
-        message = {"directory": str(folder), "batches": None, "seconds": None, "stacks": False, "memory": False}
-        worker.tell("profile", id=number, **message | order)
-        return number
-
-    def begin(self, worker: Any, **order: Any) -> str:
-        number = self.start(worker, **order)
-        assert worker.hear("profiling")["id"] == number
-        return number
-
-    def end(self, worker: Any, number: str) -> dict[str, Any]:
-        worker.tell("profile_stop", id=number)
-        return self.result(worker, number)
-
-    def result(self, worker: Any, number: str) -> dict[str, Any]:
-        event = worker.hear("profiled")
-        assert event["id"] == number
-        recording: dict[str, Any] = event["recording"]
-        return recording
-
-
-@pytest.fixture
-def recordings(tmp_path: Path) -> Recordings:
-    return Recordings(tmp_path)
-
-
-def events_of(recording: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trace's events, with `start_ns` and `end_ns` on the worker's own clock."""
-    trace = orjson.loads(Path(recording["trace"]).read_bytes())
-    base_ns = trace["baseTimeNanoseconds"] - recording["epoch_offset_ns"]
-    events = [event for event in trace["traceEvents"] if event.get("ph") == "X" and event.get("cat") != "Trace"]
-    for event in events:
-        event["start_ns"] = base_ns + event["ts"] * 1000
-        event["end_ns"] = event["start_ns"] + event["dur"] * 1000
-    return events
-
-
-def batches_of(recording: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    names = {event["name"]: event for event in events_of(recording) if event["cat"] == "user_annotation"}
-    return {int(name.removeprefix("nbserve.batch ")): event for name, event in names.items()}
 
 
 def test_every_operator_lies_in_its_batch(nursery: Any, bundle: WriteBundle, recordings: Recordings) -> None:
@@ -118,3 +56,60 @@ def test_answers_are_sent_before_the_trace_is_written(
     frames = [worker.frame() for _ in range(5)]
     kinds = [wire.decode_message(payload)["event"] if kind == wire.EVENT else "results" for kind, _, payload in frames]
     assert kinds == ["profiling", "results", "results", "profiled", "results"]
+
+
+STATE = """
+import gc, os, sys, threading, tracemalloc
+import torch
+import nbserve.handler as nbserve
+
+class State(nbserve.Handler):
+    def initialize(self, context):
+        self.layer = torch.nn.Linear(4, 4)
+
+    def handle(self, requests, context):
+        if requests[0] == "work":
+            self.layer(torch.ones(1, 4))
+        return [self.state()] * len(requests)
+
+    def state(self):
+        return {
+            "profiler": torch._C._autograd._profiler_enabled(),
+            "hook": torch.autograd.profiler._prepare_profiler.__qualname__,
+            "threads": sorted(thread.name for thread in threading.enumerate()),
+            "tracemalloc": tracemalloc.is_tracing(),
+            "profile": sys.getprofile() is not None,
+            "inductor": "torch._inductor" in sys.modules,
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "recordings": sum(type(each).__name__ == "Recording" for each in gc.get_objects()),
+        }
+"""
+
+
+@pytest.mark.parametrize("stacks", [False, True])
+def test_nothing_stays_on(nursery: Any, bundle: WriteBundle, recordings: Recordings, stacks: bool) -> None:
+    worker = nursery.start_ready(bundle(STATE))
+    [before] = worker.ask("state")
+    for _ in range(3):
+        number = recordings.begin(worker, memory=True, stacks=stacks)
+        [during] = worker.ask("work")
+        assert during["profiler"]
+        assert during["tracemalloc"]
+        assert during["threads"] == sorted([*before["threads"], "nbserve-allocations", "nbserve-sampler"])
+        recording = recordings.end(worker, number)
+        assert recording["error"] is None
+        assert "aten::addmm" in {event["name"] for event in events_of(recording)}
+        assert worker.ask("state") == [before]
+    assert not before["inductor"]
+
+
+def test_a_recording_without_batches_is_complete(nursery: Any, bundle: WriteBundle, recordings: Recordings) -> None:
+    worker = nursery.start_ready(bundle(LINEAR))
+    recording = recordings.end(worker, recordings.begin(worker, memory=True))
+    assert (recording["error"], recording["batches"]) == (None, [])
+    assert not [event for event in events_of(recording) if event["cat"] == "cpu_op"]
+    samples = orjson.loads(Path(recording["samples"]).read_bytes())
+    assert samples == {"interval_ms": 5, "total_ms": 0.0, "stacks": []}
+    assert orjson.loads(Path(recording["memory"]).read_bytes())["device"] == "cpu"
+    assert recording["facts"]["first_batch"] is False
+    assert len(worker.ask(ROW)) == 1

@@ -36,7 +36,7 @@ def is_user_code(filename: str) -> bool:
     """Whether somebody who serves a cell wrote it: neither nbserve's, nor the standard library's, nor installed."""
     if is_ours(filename) or filename.startswith("<") or filename == _HANDLER_BASE:
         return False
-    return not _is_standard(filename) and not any(folder in filename for folder in _INSTALLED)
+    return not is_standard(filename) and not any(folder in filename for folder in _INSTALLED)
 
 
 def cell_labels() -> list[str]:
@@ -48,10 +48,11 @@ def cell_labels() -> list[str]:
 def innermost_file(frame: types.FrameType) -> str:
     """The file of the innermost frame that is not the standard library's: who took a lock or waits, say."""
     files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)]
-    return next((file for file in files if not _is_standard(file)), files[0])
+    return next((file for file in files if not is_standard(file)), files[0])
 
 
-def _is_standard(filename: str) -> bool:
+def is_standard(filename: str) -> bool:
+    """Whether it is a file of Python's standard library."""
     return filename.startswith(_STANDARD_LIBRARY) and not any(folder in filename for folder in _INSTALLED)
 
 

@@ -22,6 +22,7 @@ class Allocations:
     """Looks at what is allocated again and again: a peak is the most that one look found."""
 
     def __init__(self) -> None:
+        self.looks = 0
         self._peaks: dict[str, int] = {}
         self._was_tracing = tracemalloc.is_tracing()
         self._is_over = threading.Event()
@@ -68,6 +69,7 @@ class Allocations:
                 place = f"{shown_file(frame.filename)}:{frame.lineno}"
                 found[place] = statistic
                 self._peaks[place] = max(self._peaks.get(place, 0), statistic.size)
+        self.looks += 1
         return found
 
 

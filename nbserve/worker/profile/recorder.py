@@ -50,15 +50,14 @@ class Recorder:
 
     def run(self, runner: Runner, batch: wire.Batch) -> Outcome:
         assert self._recording is not None
-        return self._recording.run(runner, batch)
+        outcome = self._recording.run(runner, batch)
+        self._recording.was_debugged |= self._debugger.is_on
+        return outcome
 
     def batch_done(self) -> None:
         """After the answers of a recorded batch were sent."""
-        recording = self._recording
-        if recording is not None:
-            recording.was_debugged |= self._debugger.is_on
-            if recording.is_due():
-                self._finish(recording)
+        if self._recording is not None and self._recording.is_due():
+            self._finish(self._recording)
 
     def close(self) -> None:
         """The worker ends: nothing more is written."""

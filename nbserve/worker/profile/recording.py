@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import types
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.autograd.profiler import record_function
 from nbserve import wire
 from nbserve.trace.model import WorkerRecording
 from nbserve.worker.profile.allocations import Allocations
-from nbserve.worker.profile.facts import facts_of, nodes_made
+from nbserve.worker.profile.facts import bodies, facts_of, nodes_made
 from nbserve.worker.profile.sampler import Sampler
 from nbserve.worker.profile.tracer import Tracer, epoch_offset_ns
 from nbserve.worker.runner import Outcome, Runner
@@ -64,6 +65,7 @@ class Recording:
         self._is_first = True
         self._batches: list[int] = []
         self._batches_with_grad = 0
+        self._bodies: Counter[str] = Counter()
         self._rss_bytes = _rss_bytes()
         self._started_ns = self._ended_ns = time.monotonic_ns()
         self._ends_ns: int | None = None
@@ -105,6 +107,7 @@ class Recording:
             self._sampler.clock.end()
         if not self._tracer.gave_way:
             self._batches.append(batch.batch_id)
+            self._bodies.update(bodies(batch.rows))
             self._batches_with_grad += nodes_made() > nodes
         return outcome
 
@@ -131,8 +134,7 @@ class Recording:
         if self._allocations is not None:
             self._attempt("the memory profile is not complete", self._allocations.stop)
         self._attempt("torch's profiler did not stop", self._tracer.stop)
-        if self._tracer.why_over is not None:
-            self.errors.append(self._tracer.why_over)
+        self.errors.extend(why for why in (self._tracer.why_less, self._tracer.why_over) if why is not None)
 
     def write(self) -> None:
         """Write the files, and ask the handler's modules for the facts."""
@@ -194,6 +196,7 @@ class Recording:
         grad = {"batches_with_grad": self._batches_with_grad, "batches": len(self._batches)}
         self._facts |= {
             "grad": grad,
+            "bodies": dict(self._bodies),
             "first_batch": self._is_first and bool(self._batches),
             "debugged": self.was_debugged,
         }

@@ -9,7 +9,7 @@ import types
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from nbserve.worker.debug.stacks import is_ours, shown_file
+from nbserve.worker.debug.stacks import is_ours, is_standard, shown_file
 
 INTERVAL_MS = 5
 
@@ -34,11 +34,12 @@ class Clock:
 
 
 class _Place(NamedTuple):
-    """A function as it is shown, and whether it is nbserve's own."""
+    """A function as it is shown, and whose it is."""
 
     name: str
     file: str
     is_ours: bool
+    is_standard: bool
 
 
 class Sampler:
@@ -75,15 +76,17 @@ class Sampler:
         stacks = [{"frames": frames, "ms": nanoseconds / 1e6} for frames, nanoseconds in total.items()]
         return {"interval_ms": INTERVAL_MS, "total_ms": self.clock.busy_ns() / 1e6, "stacks": stacks}
 
+    def take(self, frame: types.FrameType) -> None:
+        """A sample: the main thread is there."""
+        busy_ns = self.clock.busy_ns()
+        if stack := self._stack(frame):
+            self._stacks[stack] = self._stacks.get(stack, 0) + busy_ns - self._counted_ns
+            self._counted_ns = busy_ns
+
     def _run(self) -> None:
+        # The frame in a call of its own: one that is kept keeps alive what its function holds.
         while not self._is_over.wait(INTERVAL_MS / 1000):
-            frame = sys._current_frames().get(self._main)
-            busy_ns = self.clock.busy_ns()
-            if frame is not None and (stack := self._stack(frame)):
-                self._stacks[stack] = self._stacks.get(stack, 0) + busy_ns - self._counted_ns
-                self._counted_ns = busy_ns
-            # A frame that is kept keeps alive what its function holds.
-            del frame
+            self.take(sys._current_frames()[self._main])
 
     def _stack(self, frame: types.FrameType) -> tuple[tuple[types.CodeType, int], ...]:
         """Its functions and lines, outermost first; empty where no batch runs."""
@@ -103,10 +106,13 @@ def _shown(
             known[code] = _place(code)
     places = [(known[code], line) for code, line in stack]
     theirs = [(place, line) for place, line in places if not place.is_ours]
-    return tuple((place.name, place.file, line) for place, line in theirs or places)
+    # What the standard library does for nbserve makes no sense without nbserve.
+    shown = theirs if theirs and not theirs[0][0].is_standard else places
+    return tuple((place.name, place.file, line) for place, line in shown)
 
 
 def _place(code: types.CodeType) -> _Place:
     # Python 3.10 knows no names with classes in them.
     name = getattr(code, "co_qualname", code.co_name)
-    return _Place(name, shown_file(code.co_filename), is_ours(code.co_filename))
+    file = code.co_filename
+    return _Place(name, shown_file(file), is_ours(file), is_standard(file))

@@ -21,14 +21,19 @@ _profiler: Any = torch.autograd.profiler
 _TAIL_BYTES = 64
 OWN_FIRST = "the handler's code uses torch's profiler itself: there is no trace of operators"
 OWN_LATER = "the handler's code started torch's profiler itself: the trace of operators ends there"
+NO_STACKS = "the handler's code has set a profiler by sys.setprofile: the trace of operators has no Python stacks"
 LOST = "the handler's code used torch's profiler in a thread of its own, which took the trace of operators with it"
 
 
 class Tracer:
-    """Records the operators of the main thread from `start` to `stop`. `why_over` says what ended it before."""
+    """Records the operators of the main thread from `start` to `stop`.
+
+    `why_over` says what ended it before, `why_less` what is missing.
+    """
 
     def __init__(self, *, shapes: bool, memory: bool, stacks: bool, device: str) -> None:
         self.why_over: str | None = None
+        self.why_less: str | None = None
         self._options: dict[str, Any] = {"record_shapes": shapes, "profile_memory": memory, "with_stack": stacks}
         if device.startswith("cuda"):
             self._options["use_device"] = "cuda"
@@ -48,6 +53,9 @@ class Tracer:
             return
         # Else Kineto writes its own doings into the endpoint's log. It reads this once.
         os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+        if self._options["with_stack"] and sys.getprofile() is not None:
+            self._options["with_stack"] = False
+            self.why_less = NO_STACKS
         self._thread = threading.get_ident()
         # Not torch.profiler's: that imports torch._inductor when it starts, which takes seconds.
         profile = _profiler.profile(use_kineto=True, experimental_config=self._config(), **self._options)
@@ -80,12 +88,10 @@ class Tracer:
 
     def _config(self) -> _ExperimentalConfig:
         """Torch's list of events is of no use here; a stack's names, though, come with it."""
-        has_choice = hasattr(_ExperimentalConfig(), "trace_only")
-        return (
-            _ExperimentalConfig(trace_only=True)
-            if has_choice and not self._options["with_stack"]
-            else (_ExperimentalConfig())
-        )
+        config = _ExperimentalConfig()
+        if hasattr(config, "trace_only") and not self._options["with_stack"]:
+            config = _ExperimentalConfig(trace_only=True)
+        return config
 
     def _make_way(self, *args: Any, **kwargs: Any) -> Any:
         """In the place of torch's function for whoever starts a profiler: two at once would end in a crash."""
