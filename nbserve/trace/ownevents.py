@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,23 @@ _GPU_PID = 2_000_001_000
 _GPUS_PER_WORKER = 1_000
 _LINKS_PER_WORKER = 1 << 40
 
-_GPU_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation")
 _KINETO_NAME = {name: kineto for kineto, name in reversed(CATEGORY_NAMES.items())}
 _RUNS_ON_GPU = np.isin(CATEGORIES, ("kernel", "memcpy", "memset"))
 
 
 def of_worker(timeline: Timeline, worker: Worker, base_ns: int) -> Iterator[Event]:
     """All of the worker's events, with times after `base_ns` on the clock of the requests."""
-    if worker["trace"] and Path(worker["trace"]).is_file():
-        try:
-            loaded = load(worker["trace"])
-            events = list(loaded.events())
-        except TraceError:
-            return
-        yield from _copied(events, loaded.base_ns - worker["epoch_offset_ns"] - base_ns, worker["index"])
-    else:
+    if not worker["trace"] or not Path(worker["trace"]).is_file():
         yield from _rebuilt(timeline, worker["index"], base_ns)
+        return
+    tracks = [track for track in timeline.tracks if track.worker == worker["index"]]
+    try:
+        loaded = load(worker["trace"])
+        shift_ns = loaded.base_ns - worker["epoch_offset_ns"] - base_ns
+        yield from _copied(loaded.events(), shift_ns, worker["index"], tracks)
+    except TraceError:
+        # Said in the timeline's notes.
+        return
 
 
 def microseconds(time_ns: int) -> float:
@@ -59,12 +60,13 @@ def part(
     return {"ph": "X", "cat": category, "name": name, **place, **times, "args": arguments or {}}
 
 
-def _copied(events: list[Any], shift_ns: int, worker: int) -> Iterator[Event]:
-    events = [event for event in events if isinstance(event, dict) and event.get("cat") != "Trace"]
+def _copied(events: Iterator[Any], shift_ns: int, worker: int, tracks: Sequence[Track]) -> Iterator[Event]:
     # Kineto names all eight GPUs whatever was used.
-    used = {event.get("pid") for event in events if event.get("ph") == "X" and isinstance(event.get("pid"), int)}
-    gpus = {event.get("pid") for event in events if event.get("cat") in _GPU_CATEGORIES}
+    used = {track.pid for track in tracks}
+    gpus = {track.pid for track in tracks if track.kind == "gpu"}
     for event in events:
+        if not isinstance(event, dict) or event.get("cat") == "Trace":
+            continue
         pid = event.get("pid")
         if isinstance(pid, int) and pid in used and (moved := _moved(event, shift_ns)) is not None:
             yield _renumbered(moved, worker, pid if pid in gpus else None)
