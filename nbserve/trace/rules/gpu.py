@@ -26,6 +26,7 @@ class GpuUse:
     kernel_ns: int
     matmul_ns: int
     copy_ns: int
+    batches: int
 
     @property
     def idle_share(self) -> float:
@@ -48,6 +49,7 @@ def gpu_use(timeline: Timeline, recorded: Sequence[int]) -> GpuUse | None:
         kernel_ns=int(duration[category == _KERNEL].sum()),
         matmul_ns=int(duration[(category == _KERNEL) & matmul].sum()),
         copy_ns=int(duration[category == _MEMCPY].sum()),
+        batches=len(recorded),
     )
 
 

@@ -57,7 +57,7 @@ def nothing_to_fix(m: Measures) -> Finding:
         value=value,
         threshold=limits.BOUND_SHARE,
         why="No rule found anything that costs time without need.",
-        fix="Nothing. For more than this: a smaller model, or more cores.",
+        fix="Nothing. For more requests a second: a smaller model, more cores, or more clients to fill the batches.",
         expected_gain=1.0,
     )
 
@@ -65,8 +65,8 @@ def nothing_to_fix(m: Measures) -> Finding:
 def _bound(m: Measures) -> tuple[str, float]:
     handler_share = m.share(m.batch_ms)
     if handler_share < limits.BOUND_SHARE:
-        text = f"the handler takes {m.batch_ms:.2f} ms of a request's {m.total_ms:.2f} ms, the rest is the way there"
-        return text, handler_share
+        rest = "the rest is HTTP and the way to the worker and back"
+        return f"the handler takes {m.batch_ms:.2f} of a request's {m.total_ms:.2f} ms, {rest}", handler_share
     matmul = m.matmul_share()
     if matmul >= limits.BOUND_SHARE:
         return _bound_by_matmul(m, matmul)
@@ -87,7 +87,5 @@ def _bound_by_matmul(m: Measures, share: float) -> tuple[str, float]:
     if not gflops or not m.peak_gflops:
         return f"bound by matmul, {whole}", share
     reached = gflops / m.peak_gflops
-    return (
-        f"bound by matmul at {reached:.0%} of this CPU's peak ({gflops:.0f} of {m.peak_gflops:.0f} GFLOP/s), {whole}",
-        reached,
-    )
+    peak = f"{reached:.0%} of this CPU's peak ({gflops:.0f} of {m.peak_gflops:.0f} GFLOP/s)"
+    return f"bound by matmul at {peak}, {whole}", share

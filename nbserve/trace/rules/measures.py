@@ -13,18 +13,19 @@ import numpy as np
 from nbserve.trace import stacks
 from nbserve.trace.model import Batch, Recording, SpanObject, StackNode, Timeline
 from nbserve.trace.rules.gpu import GpuUse, covered_ns, gpu_use
-from nbserve.trace.rules.operators import MATMULS, Operators, operators
+from nbserve.trace.rules.operators import MATMULS, Chosen, Operators, operators
+from nbserve.trace.rules.operators import STAGES as BATCH_STAGES
 from nbserve.trace.rules.thresholds import MOST_GAIN, SIZE_SPREAD, SIZED_BATCHES
+from nbserve.trace.rules.typical import midmean
 
-BATCH_STAGES = ("preprocess", "inference", "postprocess", "encode")
 STAGES = ("receive", "queue", "batch_wait", "ipc", *BATCH_STAGES, "respond")
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Means over the requests of warm batches: the first one of a worker's life is left out wherever it was seen.
+    """What a typical request of a warm batch spends: the first batch of a worker's life is left out.
 
-    `stage_ms` is what a request spends in each stage, `recorded` are the batches whose operators are known.
+    `stage_ms` is without what recording the operators adds, `recorded` are the batches whose operators are known.
     """
 
     recording: Recording
@@ -83,8 +84,11 @@ class Measures:
             return 1.0
         return self.total_ms / max(self.total_ms - saved_ms, self.total_ms / MOST_GAIN)
 
-    def share_of_batch(self, stage: str) -> float:
-        return self.stage_ms[stage] / self.batch_ms if self.batch_ms else 0.0
+    def per_request(self, what: str) -> float:
+        """Of the bodies' `bytes` or `json_bytes` the mean, 0 when it is not known."""
+        bodies = [facts["bodies"] for facts in self.facts if facts.get("bodies")]
+        count = sum(each["count"] for each in bodies)
+        return sum(each[what] for each in bodies) / count if count else 0.0
 
     def warm_batch_ms(self) -> float:
         """What a batch takes its worker, usually."""
@@ -115,7 +119,8 @@ class Measures:
 
     def sets_threads(self) -> bool:
         """Whether the handler chose the number itself, against what its worker was told."""
-        return any(w["facts"].get("num_threads", 0) > w["threads"] > 0 for w in self.recording["workers"])
+        share = max(1, self.recording["cores"] // int(self.settings.get("workers", 1)))
+        return self.threads() != (self.settings.get("threads_per_worker") or share)
 
     def busy_workers(self) -> float:
         """How many workers run a batch at once while any does."""
@@ -128,8 +133,7 @@ class Measures:
         """The part of inference that multiplies matrices; on a GPU the part of its kernels' time."""
         if self.gpu is not None:
             return self.gpu.matmul_ns / self.gpu.kernel_ns if self.gpu.kernel_ns else 0.0
-        wall = self.ops.wall_ns["inference"]
-        return min(1.0, self.ops.total_ns(self.ops.of(MATMULS, "inference")) / wall) if wall else 0.0
+        return self._part(self.ops.total_ns(self.ops.of(MATMULS, "inference")), "inference")
 
     def matmul_type(self) -> str:
         """The type of the matrices: as recorded, else that of the model's parameters."""
@@ -139,18 +143,26 @@ class Measures:
     def top_operator(self) -> tuple[str, float]:
         """The operator that takes most of inference, and which part of it."""
         name, spent_ns = self.ops.top()
-        wall = self.ops.wall_ns["inference"]
-        return name, min(1.0, spent_ns / wall) if wall else 0.0
+        return name, self._part(spent_ns, "inference")
 
-    def of_inference(self, part_ns: float) -> float:
-        """Milliseconds of a request that are `part_ns` of the inference in the recorded batches."""
-        whole = self.ops.wall_ns["inference"]
-        return self.stage_ms["inference"] * min(1.0, part_ns / whole) if whole else 0.0
+    def of_stage(self, part_ns: float, stage: str) -> float:
+        """Milliseconds of a request for what takes so long of a recorded batch's stage."""
+        return self.stage_ms[stage] * self._part(part_ns, stage)
 
-    def of_batch(self, part_ns: float) -> float:
-        """The same for all stages of the batches."""
-        whole = sum(self.ops.wall_ns.values())
-        return self.batch_ms * min(1.0, part_ns / whole) if whole else 0.0
+    def spent_ms(self, chosen: Chosen) -> float:
+        """Milliseconds of a request in these operators."""
+        return sum(self.of_stage(self.ops.total_ns(chosen & self.ops.within(stage)), stage) for stage in BATCH_STAGES)
+
+    def launch_ms(self) -> float:
+        """Milliseconds of a request for getting the operators of inference going."""
+        added_ns = self.ops.profiler_ns("inference")
+        whole_ns = self.ops.wall_ns["inference"] - added_ns
+        part = max(0.0, self.ops.launch_ns() - added_ns) / whole_ns if whole_ns > 0 else 0.0
+        return self.stage_ms["inference"] * min(1.0, part)
+
+    def _part(self, part_ns: float, stage: str) -> float:
+        whole_ns = self.ops.wall_ns[stage]
+        return min(1.0, part_ns / whole_ns) if whole_ns else 0.0
 
 
 def measure(timeline: Timeline, peak_gflops: float | None = None) -> Measures:
@@ -159,14 +171,17 @@ def measure(timeline: Timeline, peak_gflops: float | None = None) -> Measures:
     warm = [i for i, batch in enumerate(timeline.batches) if i not in cold and batch.encoded_ns > batch.taken_ns]
     spans = _warm_spans(timeline, cold, warm)
     recorded = [i for i in warm if timeline.batches[i].is_recorded]
+    ops = operators(timeline, recorded)
     return Measures(
         recording=timeline.recording,
         spans=spans,
         batches=[timeline.batches[i] for i in warm],
         recorded=recorded,
         cold_ms=max((_batch_ms(timeline.batches[i]) for i in cold), default=0.0),
-        stage_ms=_means(spans, [timeline.batches[i] for i in warm]),
-        ops=operators(timeline, recorded),
+        stage_ms=_unprofiled(
+            _typical(spans, [timeline.batches[i] for i in warm]), ops, len(recorded) / max(1, len(warm))
+        ),
+        ops=ops,
         gpu=gpu_use(timeline, recorded),
         stack=stacks.merge(timeline.stacks.values()) if timeline.stacks else None,
         peak_gflops=peak_gflops,
@@ -190,15 +205,21 @@ def _warm_spans(timeline: Timeline, cold: set[int], warm: Sequence[int]) -> list
     return [span for span in spans if span["received_ns"] >= ended_ns] or spans
 
 
-def _means(spans: Sequence[SpanObject], batches: Sequence[Batch]) -> dict[str, float]:
+def _typical(spans: Sequence[SpanObject], batches: Sequence[Batch]) -> dict[str, float]:
+    """What a request spends in each stage; of batches without known requests, what the worker does."""
     if spans:
-        return {stage: fmean(_stage_ms(span, stage) for span in spans) for stage in STAGES}
-    known = dict.fromkeys(STAGES, 0.0)
-    if batches:
-        marks = [batch.marks() for batch in batches]
-        for i, stage in enumerate(BATCH_STAGES):
-            known[stage] = fmean((mark[i + 1] - mark[i]) / 1e6 for mark in marks)
-    return known
+        return {stage: midmean(_stage_ms(span, stage) for span in spans) for stage in STAGES}
+    marks = [batch.marks() for batch in batches]
+    worked = {stage: midmean((mark[i + 1] - mark[i]) / 1e6 for mark in marks) for i, stage in enumerate(BATCH_STAGES)}
+    return dict.fromkeys(STAGES, 0.0) | worked
+
+
+def _unprofiled(stage_ms: Mapping[str, float], ops: Operators, recorded_share: float) -> dict[str, float]:
+    """Without what the profiler adds to those batches that it recorded."""
+    added = {
+        stage: recorded_share * ops.profiler_ns(stage) / wall_ns for stage, wall_ns in ops.wall_ns.items() if wall_ns
+    }
+    return {stage: ms * (1 - added.get(stage, 0.0)) for stage, ms in stage_ms.items()}
 
 
 def _stage_ms(span: SpanObject, stage: str) -> float:

@@ -27,18 +27,18 @@ def train_mode(m: Measures) -> Finding | None:
         threshold=1.0,
         why="Answers are random (dropout) or depend on who else is in the batch (batch norm).",
         fix=f"Call {name}.eval() in {initialize_text(m)}.",
-        expected_gain=m.gain(m.of_inference(m.ops.total_ns(random))),
+        expected_gain=m.gain(m.spent_ms(random)),
     )
 
 
 def autograd(m: Measures) -> Finding | None:
-    """Gain: about 1.5 us for each operator that torch notes in the graph, and frees again."""
+    """Gain: about 3 us for each operator that torch notes in the graph, and frees again."""
     with_grad, batches = _grad(m)
     share = with_grad / batches if batches else 0.0
     if share < limits.GRAD_SHARE:
         return None
-    noted = m.ops.outer_per_batch("inference")
-    saved_ns = limits.AUTOGRAD_US_PER_OP * 1e3 * noted * m.ops.batches
+    noted = m.ops.per_batch(m.ops.is_outer & m.ops.within("inference"))
+    saved_ns = limits.AUTOGRAD_US_PER_OP * 1e3 * noted
     is_set = bool(m.settings.get("inference_mode"))
     return Finding(
         name="autograd",
@@ -49,7 +49,7 @@ def autograd(m: Measures) -> Finding | None:
         fix=f"Do not turn autograd on in {method_text(m, 'inference')}."
         if is_set
         else "Run the stages under torch.inference_mode(): inference_mode=true.",
-        expected_gain=max(m.gain(m.of_inference(saved_ns)), 1.01),
+        expected_gain=max(m.gain(m.of_stage(saved_ns, "inference")), 1.01),
         settings={} if is_set else {"inference_mode": True},
     )
 
@@ -59,8 +59,8 @@ def launch_bound(m: Measures) -> Finding | None:
 
     That time is the gaps between operators and those that are over at once, less what the profiler added to them.
     """
-    count, mean_us = m.ops.per_batch("inference"), m.ops.mean_self_us()
-    spent_ms = m.of_inference(m.ops.launch_ns())
+    count, mean_us = m.ops.per_batch(m.ops.within("inference")), m.ops.mean_self_us()
+    spent_ms = m.launch_ms()
     share = m.share(spent_ms)
     is_tiny = mean_us < limits.TINY_OP_US or m.gpu is not None
     if count < limits.LAUNCH_OPS or not is_tiny or share < limits.LAUNCH_SHARE or spent_ms < limits.LEAST_LAUNCH_MS:
@@ -93,11 +93,14 @@ def _compiled(m: Measures) -> tuple[str, dict[str, Any], float]:
 
 def slow_python(m: Measures) -> Finding | None:
     """Gain: vectorised code needs about a tenth of it. Pauses too long for the way between operators count."""
-    if not m.ops.per_batch("inference"):
-        return None
-    pause_ms = m.of_inference(m.ops.gaps_ns()[1])
+    pause_ms = m.of_stage(m.ops.pause_ns(), "inference")
     share = m.share(pause_ms)
-    if m.gpu is not None or share < limits.PYTHON_SHARE or pause_ms < limits.LEAST_PYTHON_MS:
+    if (
+        m.gpu is not None
+        or not m.ops.within("inference").any()
+        or share < limits.PYTHON_SHARE
+        or pause_ms < limits.LEAST_PYTHON_MS
+    ):
         return None
     place = hottest(m, "inference", "handle")
     return Finding(
@@ -115,15 +118,14 @@ def slow_python(m: Measures) -> Finding | None:
 
 def copies(m: Measures) -> Finding | None:
     """Gain: all of the copying is gone."""
-    chosen = m.ops.of(COPIES)
-    copied_ns = m.gpu.copy_ns if m.gpu is not None else m.ops.total_ns(chosen)
-    spent_ms = m.of_batch(copied_ns)
+    chosen = m.ops.of(COPIES) & m.ops.is_long
+    spent_ms = m.gpu.copy_ns / m.gpu.batches / 1e6 if m.gpu is not None else m.spent_ms(chosen)
     share = m.share(spent_ms)
     if share < limits.COPY_SHARE or spent_ms < limits.LEAST_COPY_MS:
         return None
     return Finding(
         name="copies",
-        figure=f"{chosen.sum() / max(1, m.ops.batches):.0f} copies and conversions a batch take {spent_ms:.1f} ms, "
+        figure=f"{m.ops.per_batch(chosen):.0f} copies and conversions a batch take {spent_ms:.1f} ms, "
         f"{_part(m, share)}",
         value=share,
         threshold=limits.COPY_SHARE,
@@ -134,11 +136,10 @@ def copies(m: Measures) -> Finding | None:
 
 
 def item_syncs(m: Measures) -> Finding | None:
-    """Gain: the time from one `.item()` to the next in a loop, less what the profiler adds to three operators."""
+    """Gain: the time from one `.item()` to the next in a loop."""
     chosen = m.ops.of(ITEMS)
-    calls = int(chosen.sum()) / max(1, m.ops.batches)
-    added_ns = 3 * limits.PROFILER_US_PER_OP * 1e3 * int(chosen.sum())
-    spent_ms = m.of_batch(max(0.0, m.ops.loop_ns(chosen) - added_ns))
+    calls, stage = m.ops.per_batch(chosen), m.ops.main_stage(chosen)
+    spent_ms = m.of_stage(m.ops.loop_ns(chosen), stage)
     share = m.share(spent_ms)
     if calls < limits.ITEM_CALLS or share < limits.ITEM_SHARE or spent_ms < limits.LEAST_ITEM_MS:
         return None
@@ -151,7 +152,7 @@ def item_syncs(m: Measures) -> Finding | None:
         + (
             " and waits for all that the GPU has to do." if m.gpu is not None else ", at the price of a whole operator."
         ),
-        fix=f"Take all numbers at once with .tolist(), in {method_text(m, m.ops.main_stage(chosen))}.",
+        fix=f"Take all numbers at once with .tolist(), in {method_text(m, stage)}.",
         expected_gain=m.gain(spent_ms),
     )
 

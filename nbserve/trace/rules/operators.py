@@ -4,189 +4,191 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbserve.trace.flops import flops_by_event, type_of
-from nbserve.trace.model import CATEGORIES, Events, Timeline
+from nbserve.trace.model import CATEGORIES, Timeline
 from nbserve.trace.rules.thresholds import ITEM_LOOP_US, LAUNCH_GAP_US, PROFILER_US_PER_OP, TINY_OP_US
+from nbserve.trace.rules.typical import by_group, midmean
 
-_STAGES = ("preprocess", "inference", "postprocess", "encode")
-_INFERENCE = _STAGES.index("inference")
+STAGES = ("preprocess", "inference", "postprocess", "encode")
 _OP = CATEGORIES.index("op")
 
-MATMULS = frozenset(
-    f"{space}::{name}"
-    for space in ("aten", "mkldnn", "mkl")
-    for name in (
-        "linear",
-        "matmul",
-        "mm",
-        "bmm",
-        "addmm",
-        "addbmm",
-        "baddbmm",
-        "mv",
-        "addmv",
-        "dot",
-        "einsum",
-        "_addmm_activation",
-        "_int_mm",
-        "_scaled_mm",
-        "_mkl_linear",
-        "_linear_pointwise",
-        "_convolution_pointwise",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "convolution",
-        "_convolution",
-        "mkldnn_convolution",
-        "cudnn_convolution",
-        "slow_conv2d_forward",
-        "_slow_conv2d_forward",
-        "scaled_dot_product_attention",
-        "_scaled_dot_product_flash_attention_for_cpu",
-        "_native_multi_head_attention",
-        "lstm",
-        "gru",
-    )
-)
+_PRODUCTS = """
+    linear matmul mm bmm addmm addbmm baddbmm mv addmv dot einsum _addmm_activation _int_mm _scaled_mm _mkl_linear
+    _linear_pointwise _convolution_pointwise conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    convolution _convolution mkldnn_convolution cudnn_convolution slow_conv2d_forward _slow_conv2d_forward
+    scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu _native_multi_head_attention
+    _transformer_encoder_layer_fwd lstm gru
+"""
+MATMULS = frozenset(f"{space}::{name}" for space in ("aten", "mkldnn", "mkl") for name in _PRODUCTS.split())
 COPIES = frozenset(f"aten::{name}" for name in ("copy_", "_to_copy", "to", "clone", "contiguous", "_copy_from"))
 ITEMS = frozenset(("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero"))
 RANDOM = frozenset(("aten::native_dropout", "aten::bernoulli_", "aten::_fused_dropout"))
 
+Chosen = NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Operators:
-    """Events of warm batches; `stage` is that of each, -1 for what is no operator of theirs in a main thread.
+    """The operators of warm batches; `stage` counts into STAGES.
 
-    `wall_ns` is how long the recorded batches were in each stage, `batches` counts them.
+    `duration_ns` and `self_ns` are typical ones, of operators of the same name and shapes. `is_outer`: no other one
+    called it. `wall_ns` is what a batch spends in each stage, recorded; `batches` counts the recorded ones.
     """
 
-    events: Events
+    names: Sequence[str]
+    details: Sequence[str]
+    name: NDArray[np.int32]
+    detail: NDArray[np.int32]
+    batch: NDArray[np.int32]
     stage: NDArray[np.int8]
-    wall_ns: Mapping[str, int]
+    start_ns: NDArray[np.int64]
+    end_ns: NDArray[np.int64]
+    duration_ns: NDArray[np.float64]
+    self_ns: NDArray[np.float64]
+    parent: NDArray[np.int64]
+    flops: NDArray[np.float64]
+    wall_ns: Mapping[str, float]
     batches: int
 
-    def of(self, names: Collection[str], stage: str | None = None) -> NDArray[np.bool_]:
+    def of(self, names: Collection[str], stage: str | None = None) -> Chosen:
         """The operators of these names that are not called by another of them."""
-        wanted = [i for i, name in enumerate(self.events.names) if name in names]
-        chosen = np.isin(self.events.name, wanted) & self._in(stage)
-        inside = self.events.parent >= 0
-        result: NDArray[np.bool_] = chosen & ~(inside & chosen[np.where(inside, self.events.parent, 0)])
-        return result
+        chosen = np.isin(self.name, [i for i, name in enumerate(self.names) if name in names]) & self.within(stage)
+        return np.asarray(chosen & ~np.append(chosen, False)[self.parent])
 
-    def total_ns(self, chosen: NDArray[np.bool_]) -> int:
-        return int(self.events.duration_ns[chosen].sum())
+    def within(self, stage: str | None) -> Chosen:
+        if stage is None:
+            return np.ones(len(self.name), np.bool_)
+        return np.asarray(self.stage == STAGES.index(stage))
 
-    def per_batch(self, stage: str) -> float:
-        """How many operators a batch has in this stage."""
-        return int(self._in(stage).sum()) / self.batches if self.batches else 0.0
+    @property
+    def is_outer(self) -> Chosen:
+        return np.asarray(self.parent < 0)
 
-    def outer_per_batch(self, stage: str) -> float:
-        """The same without those that others call."""
-        return int(self._outer(stage).sum()) / self.batches if self.batches else 0.0
+    @property
+    def is_long(self) -> Chosen:
+        """Operators that do something, as against those whose time is the way to them."""
+        return np.asarray(self.duration_ns >= TINY_OP_US * 1e3)
 
-    def main_stage(self, chosen: NDArray[np.bool_]) -> str:
+    def per_batch(self, chosen: Chosen) -> float:
+        """How many of these a batch has."""
+        return int(chosen.sum()) / self.batches if self.batches else 0.0
+
+    def total_ns(self, chosen: Chosen) -> float:
+        """What these take of a batch, with all that they call."""
+        return float(self.duration_ns[chosen].sum()) / self.batches if self.batches else 0.0
+
+    def profiler_ns(self, stage: str) -> float:
+        """What recording the operators of this stage adds to a batch, about."""
+        added_ns = PROFILER_US_PER_OP * 1e3 * self.per_batch(self.within(stage))
+        return min(added_ns, self.wall_ns[stage] / 2)
+
+    def main_stage(self, chosen: Chosen) -> str:
         """In which stage most of these operators run."""
         stages = self.stage[chosen]
-        return _STAGES[int(np.bincount(stages).argmax())] if len(stages) else "inference"
-
-    def tiny_ns(self) -> int:
-        """What operators that are over at once take of inference."""
-        ops = self.events.self_ns[self._in("inference")]
-        return int(ops[ops < TINY_OP_US * 1e3].sum())
+        return STAGES[int(np.bincount(stages).argmax())] if len(stages) else "inference"
 
     def mean_self_us(self) -> float:
-        ops = self.events.self_ns[self._in("inference")]
-        return float(ops.mean() / 1e3) if len(ops) else 0.0
+        spent_ns = self.self_ns[self.within("inference")]
+        return float(spent_ns.mean() / 1e3) if len(spent_ns) else 0.0
 
-    def gaps_ns(self) -> tuple[int, int]:
-        """Inference outside of operators: from one to the next, and in the handler's own Python."""
-        outer = self._outer("inference")
-        start, end = self.events.start_ns[outer], self.events.start_ns[outer] + self.events.duration_ns[outer]
-        gaps = (start[1:] - end[:-1]).clip(min=0)
-        same = self.events.batch[outer][1:] == self.events.batch[outer][:-1]
-        near = int(gaps[same & (gaps < LAUNCH_GAP_US * 1e3)].sum())
-        outside = max(0, self.wall_ns["inference"] - int((end - start).sum()))
-        return near, max(0, outside - near)
+    def launch_ns(self) -> float:
+        """What inference spends on getting operators going, and on those that are over at once; as recorded."""
+        spent_ns = self.self_ns[self.within("inference")]
+        tiny_ns = float(spent_ns[spent_ns < TINY_OP_US * 1e3].sum())
+        return self._ways_ns()[0] + (tiny_ns / self.batches if self.batches else 0.0)
 
-    def launch_ns(self) -> int:
-        """What inference spends on getting operators going, without what the profiler adds."""
-        return max(0, self.gaps_ns()[0] + self.tiny_ns() - self.profiler_ns("inference"))
-
-    def profiler_ns(self, stage: str) -> int:
-        """What recording the operators of this stage took, about."""
-        return int(PROFILER_US_PER_OP * 1e3 * self._in(stage).sum())
+    def pause_ns(self) -> float:
+        """What inference is outside of operators for longer than the way from one to the next takes."""
+        return self._ways_ns()[1]
 
     def outside_share(self) -> float:
-        """The part of the batches' time that is not in operators of some length; all of it where none were seen."""
-        ops = self.events.self_ns[self._in(None)]
-        whole = sum(self.wall_ns.values())
-        return max(0.0, 1 - int(ops[ops >= TINY_OP_US * 1e3].sum()) / whole) if whole else 1.0
+        """The part of a batch that is not in operators of some length; all of it where there are none."""
+        whole = sum(self.wall_ns.values()) * self.batches
+        return max(0.0, 1 - float(self.self_ns[self.self_ns >= TINY_OP_US * 1e3].sum()) / whole) if whole else 1.0
 
-    def loop_ns(self, chosen: NDArray[np.bool_]) -> int:
-        """The time of these operators, with the way from one to the next where they follow each other in a loop."""
-        start, duration = self.events.start_ns[chosen], self.events.duration_ns[chosen]
-        way = start - np.concatenate([start[:1], (start + duration)[:-1]])
-        return int((duration + np.where((way > 0) & (way < ITEM_LOOP_US * 1e3), way, 0)).sum())
+    def loop_ns(self, chosen: Chosen) -> float:
+        """What these take of a batch, with the way from one to the next where they follow each other in a loop."""
+        start, end = self.start_ns[chosen], self.end_ns[chosen]
+        way = start - np.concatenate([start[:1], end[:-1]])
+        ways_ns = int(way[(way > 0) & (way < ITEM_LOOP_US * 1e3)].sum())
+        return self.total_ns(chosen) + (ways_ns / self.batches if self.batches else 0.0)
 
     def matmul_type(self) -> str:
-        """In which type most of the inference's arithmetic is done, "" when the shapes were not recorded."""
+        """In which type most of inference's arithmetic is done, "" when the shapes were not recorded."""
         by_type: dict[str, float] = {}
-        flops = self._flops
-        for i in np.flatnonzero(flops).tolist():
-            kind = type_of(self.events.details[self.events.detail[i]])
-            by_type[kind] = by_type.get(kind, 0.0) + float(flops[i])
+        for i in np.flatnonzero(self.flops * self.within("inference")).tolist():
+            kind = type_of(self.details[self.detail[i]])
+            by_type[kind] = by_type.get(kind, 0.0) + float(self.flops[i])
         return max(by_type, key=by_type.__getitem__, default="")
 
     def gflops(self) -> float:
-        """Arithmetic per second while operators that multiply matrices run on the CPU, 0 when it is not known."""
-        busy_ns = self.total_ns(self.of(MATMULS, "inference"))
-        return float(self._flops.sum()) / busy_ns if busy_ns else 0.0
+        """Arithmetic per second while operators that multiply matrices run, 0 when it is not known."""
+        busy_ns = self.total_ns(self.of(MATMULS, "inference")) * self.batches
+        return float(self.flops[self.within("inference")].sum()) / busy_ns if busy_ns else 0.0
 
-    def top(self) -> tuple[str, int]:
-        """The operator with most self time in inference, and that time."""
-        chosen = np.flatnonzero(self._in("inference"))
-        if not len(chosen):
-            return "", 0
-        by_name = np.bincount(self.events.name[chosen], self.events.self_ns[chosen])
-        return self.events.names[int(by_name.argmax())], int(by_name.max())
+    def top(self) -> tuple[str, float]:
+        """The operator with most self time in inference, and what it takes of a batch."""
+        chosen = self.within("inference")
+        if not chosen.any():
+            return "", 0.0
+        by_name = np.bincount(self.name[chosen], self.self_ns[chosen])
+        return self.names[int(by_name.argmax())], float(by_name.max()) / self.batches
 
-    @cached_property
-    def _flops(self) -> NDArray[np.float64]:
-        return np.where(self._in("inference"), flops_by_event(self.events), 0.0)
+    def _ways_ns(self) -> tuple[float, float]:
+        """A batch's inference outside of operators: from one to the next, and the rest."""
+        outer = self.is_outer & self.within("inference")
+        start, end, batch = self.start_ns[outer], self.end_ns[outer], self.batch[outer]
+        gaps = (start[1:] - end[:-1]).clip(min=0)
+        near_ns = int(gaps[(batch[1:] == batch[:-1]) & (gaps < LAUNCH_GAP_US * 1e3)].sum())
+        near_ns = near_ns // self.batches if self.batches else 0
+        outside_ns = self.wall_ns["inference"] - midmean(np.bincount(batch, end - start)[np.unique(batch)].tolist())
+        return near_ns, max(0.0, outside_ns - near_ns)
 
-    def _in(self, stage: str | None) -> NDArray[np.bool_]:
-        result: NDArray[np.bool_] = self.stage >= 0 if stage is None else self.stage == _STAGES.index(stage)
-        return result
 
-    def _outer(self, stage: str) -> NDArray[np.bool_]:
-        """Operators that no other one calls."""
-        inside = self.events.parent >= 0
-        is_op = self.stage >= 0
-        result: NDArray[np.bool_] = self._in(stage) & ~(inside & is_op[np.where(inside, self.events.parent, 0)])
-        return result
+class _Where:
+    """The recorded batches' borders, and to which of their stages a time belongs."""
+
+    def __init__(self, timeline: Timeline, recorded: Sequence[int]) -> None:
+        self.marks = np.array([timeline.batches[i].marks() for i in recorded], np.int64).reshape(-1, 5)
+        self._row = np.full(len(timeline.batches) + 1, -1, np.int64)
+        self._row[list(recorded)] = np.arange(len(recorded))
+
+    def row(self, batch: NDArray[np.int32]) -> NDArray[np.int64]:
+        return self._row[batch]
+
+    def stage(self, batch: NDArray[np.int32], time_ns: NDArray[np.int64]) -> NDArray[np.int8]:
+        borders = self.marks[self.row(batch)][:, 1:4]
+        return np.asarray((time_ns[:, None] >= borders).sum(axis=1), np.int8)
+
+    def wall_ns(self) -> dict[str, float]:
+        spent = np.diff(self.marks, axis=1)
+        return {stage: midmean(spent[:, i].tolist()) for i, stage in enumerate(STAGES)}
 
 
 def operators(timeline: Timeline, recorded: Sequence[int]) -> Operators:
     """The operators of these batches."""
-    marks = np.array([timeline.batches[i].marks() for i in recorded], np.int64).reshape(-1, 5)
-    events = timeline.events
-    place = np.full(len(timeline.batches) + 1, -1, np.int64)
-    place[list(recorded)] = np.arange(len(recorded))
-    row = place[events.batch]
-    main = np.array([t.kind == "cpu" and t.pid == t.number for t in timeline.tracks] + [False])
-    chosen = np.flatnonzero((row >= 0) & (events.category == _OP) & main[events.track])
-    stage = np.full(len(events), -1, np.int8)
-    if len(chosen):
-        stage[chosen] = (events.start_ns[chosen, None] >= marks[row[chosen]][:, 1:4]).sum(axis=1)
-    spent = np.diff(marks, axis=1).sum(axis=0)
-    # Batches without operators were not traced, or have none: either way their time says nothing of operators.
-    return Operators(events, stage, dict(zip(_STAGES, spent.tolist(), strict=True)), len(recorded))
+    events, where = timeline.events, _Where(timeline, recorded)
+    main = np.array([track.kind == "cpu" and track.pid == track.number for track in timeline.tracks] + [False])
+    is_op = (where.row(events.batch) >= 0) & (events.category == _OP) & main[events.track]
+    ops = events.only(np.flatnonzero(is_op))
+    same = np.unique(ops.name.astype(np.int64) * (len(ops.details) + 1) + ops.detail, return_inverse=True)[1].ravel()
+    return Operators(
+        names=ops.names,
+        details=ops.details,
+        name=ops.name,
+        detail=ops.detail,
+        batch=where.row(ops.batch).astype(np.int32),
+        stage=where.stage(ops.batch, ops.start_ns),
+        start_ns=ops.start_ns,
+        end_ns=ops.start_ns + ops.duration_ns,
+        duration_ns=by_group(ops.duration_ns, same),
+        self_ns=by_group(ops.self_ns, same),
+        parent=ops.parent.astype(np.int64),
+        flops=flops_by_event(ops),
+        wall_ns=where.wall_ns(),
+        batches=len(recorded),
+    )

@@ -9,8 +9,6 @@ from nbserve.trace.model import StackNode
 from nbserve.trace.rules.measures import Measures
 
 _METHODS = ("preprocess", "inference", "postprocess", "handle")
-# The worker's own function that makes Python objects of a request's bytes.
-_DECODES = "decode_row"
 
 
 class Place(NamedTuple):
@@ -44,13 +42,6 @@ def method_text(measures: Measures, method: str) -> str:
     return f"{owner}, {place.text()}" if place and place.line else owner
 
 
-def decode_share(measures: Measures) -> float:
-    """The part of all samples that lies in making objects of requests' bytes."""
-    if measures.stack is None or not measures.stack.total_ms:
-        return 0.0
-    return sum(n.total_ms for n in _walk(measures.stack) if _short(n.name) == _DECODES) / measures.stack.total_ms
-
-
 def initialize_text(measures: Measures) -> str:
     handler = _handler(measures)
     return f"{handler}.initialize" if handler else "initialize"
@@ -64,12 +55,12 @@ def model_name(measures: Measures) -> str:
 
 def _into(node: StackNode, file: str) -> Place:
     """Down into the handler's own functions, as long as one of them has most of the time."""
-    whole = node.total_ms or 1.0
-    while True:
-        inner = [child for child in node.children if child.file == file and child.total_ms > node.total_ms / 2]
-        if not inner:
-            return Place(_short(node.name), node.file, node.line, node.total_ms / whole)
+    whole, name = node.total_ms or 1.0, _short(node.name)
+    while inner := [child for child in node.children if child.file == file and child.total_ms > node.total_ms / 2]:
         node = inner[0]
+        # A comprehension has no name to find it by.
+        name = name if node.name.endswith(">") else _short(node.name)
+    return Place(name, node.file, node.line, node.total_ms / whole)
 
 
 def _walk(node: StackNode) -> Iterator[StackNode]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nbserve.trace.model import Finding
 from nbserve.trace.rules import thresholds as limits
 from nbserve.trace.rules.measures import Measures
-from nbserve.trace.rules.places import decode_share, initialize_text, method_text
+from nbserve.trace.rules.places import initialize_text, method_text
 
 
 def batch_wait(m: Measures) -> Finding | None:
@@ -83,16 +83,17 @@ _NO_ROOM = "All cores have their worker: make a batch faster, or send fewer requ
 
 def ipc(m: Measures) -> Finding | None:
     """Gain: numbers of one byte instead of four leave a quarter of the time that bytes take from client to worker."""
-    ipc_ms = m.stage_ms["ipc"]
+    ipc_ms, body_bytes = m.stage_ms["ipc"], m.per_request("bytes")
     share = m.share(ipc_ms)
-    if share < limits.IPC_SHARE or ipc_ms < limits.LEAST_IPC_MS:
+    if share < limits.IPC_SHARE or ipc_ms < limits.LEAST_IPC_MS or body_bytes < limits.LARGE_BODY_BYTES:
         return None
     return Finding(
         name="ipc",
-        figure=f"a request takes {ipc_ms:.1f} ms from the server to its worker, {share:.0%} of its {m.total_ms:.1f} ms",
+        figure=f"{body_bytes / 1e6:.1f} MB a request take {ipc_ms:.1f} ms from the server to its worker, "
+        f"{share:.0%} of its {m.total_ms:.1f} ms",
         value=share,
         threshold=limits.IPC_SHARE,
-        why="The bodies are large: copying their bytes takes longer than it should, whatever the model does.",
+        why="The bodies are large, and each byte is copied on its way, whatever the model does.",
         fix="Send the smallest form of the data (JPEG, or uint8 bytes instead of floats) and unpack it in preprocess.",
         expected_gain=m.gain_without((1 - limits.SMALLER_BODY_PART) * (ipc_ms + m.stage_ms["receive"])),
     )
@@ -118,13 +119,14 @@ def slow_preprocess(m: Measures) -> Finding | None:
 
 
 def _preprocess_texts(m: Measures) -> tuple[str, str]:
-    if decode_share(m) > 0.5 * m.share_of_batch("preprocess"):
+    json_bytes = m.per_request("json_bytes")
+    if json_bytes * m.rows * limits.JSON_NS_PER_BYTE / 1e6 > m.stage_ms["preprocess"] / 2:
         return (
-            "Most of it is reading JSON: Python makes an object of each number before preprocess sees it.",
+            f"Most of it is reading {json_bytes / 1e6:.1f} MB of JSON a request: an object is made of each number.",
             "Send the numbers as bytes (array.tobytes()) and read them in preprocess with numpy.frombuffer.",
         )
     place = method_text(m, "preprocess")
-    rows = m.ops.per_batch("preprocess") / max(1.0, m.rows)
+    rows = m.ops.per_batch(m.ops.within("preprocess")) / max(1.0, m.rows)
     if m.rows >= 2 and rows >= 3:
         return (
             f"It runs {rows:.0f} operators for each request instead of a few for the whole batch.",
@@ -154,7 +156,7 @@ def cold_start(m: Measures) -> Finding | None:
 
 
 def _queue(m: Measures, share: float) -> str:
-    return f"{m.stage_ms['queue']:.1f} ms in the queue, {share:.0%} of their {m.total_ms:.1f} ms,"
+    return f"{m.stage_ms['queue']:.1f} ms in the queue ({share:.0%} of {m.total_ms:.1f} ms)"
 
 
 def _more_workers(m: Measures, workers: int) -> int:

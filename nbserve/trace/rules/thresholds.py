@@ -13,7 +13,7 @@ MOST_GAIN = 50.0
 QUEUE_SHARE = 0.3
 BATCH_WAIT_SHARE = 0.3
 IPC_SHARE = 0.1
-PREPROCESS_SHARE = 0.3
+PREPROCESS_SHARE = 0.25
 PYTHON_SHARE = 0.3
 COPY_SHARE = 0.1
 ITEM_SHARE = 0.1
@@ -22,6 +22,8 @@ LAUNCH_SHARE = 0.25
 # Shorter ones are not worth a thought, whatever their share of an even shorter request.
 LEAST_BATCH_WAIT_MS = 0.5
 LEAST_IPC_MS = 1.0
+# Smaller bodies are on their way for as long as one of no bytes.
+LARGE_BODY_BYTES = 256 * 1024
 LEAST_PREPROCESS_MS = 1.0
 LEAST_PYTHON_MS = 1.0
 LEAST_LAUNCH_MS = 0.3
@@ -45,7 +47,7 @@ TINY_OP_US = 8.0
 # A longer pause between two operators is the handler's own Python, not the way from one operator to the next.
 LAUNCH_GAP_US = 50.0
 # A pass through the profiler makes each operator so much longer; on a slower machine this takes too little off.
-PROFILER_US_PER_OP = 1.2
+PROFILER_US_PER_OP = 0.7
 ITEM_CALLS = 10
 # A loop that calls .item() comes around at least this often.
 ITEM_LOOP_US = 40.0
@@ -66,5 +68,7 @@ GRAPHED_PART = 0.2
 VECTORISED_PART = 0.1
 BF16_PART = 0.5
 SMALLER_BODY_PART = 0.25
+# What reading JSON takes at least.
+JSON_NS_PER_BYTE = 2.5
 # Building the graph of one operator, and taking it down again.
-AUTOGRAD_US_PER_OP = 1.5
+AUTOGRAD_US_PER_OP = 3.0
