@@ -8,6 +8,7 @@ from dataclasses import replace
 from nbserve.trace.model import Finding, Timeline
 from nbserve.trace.rules import machine, model, requests
 from nbserve.trace.rules import thresholds as limits
+from nbserve.trace.rules.machine import Peak
 from nbserve.trace.rules.measures import Measures, measure
 
 Rule = Callable[[Measures], Finding | None]
@@ -59,16 +60,17 @@ _CAUSES = frozenset(
 )
 
 
-def findings(timeline: Timeline, *, peak_gflops: float | None = None) -> list[Finding]:
+def findings(timeline: Timeline, *, peak_gflops: Peak = None) -> list[Finding]:
     """All findings, the one to deal with first in front; when nothing is wrong, one that says what bounds the speed.
 
-    `peak_gflops` is what this CPU reaches with the workers' number of threads.
+    `peak_gflops` is what this CPU reaches in multiplying matrices, or a function that measures it for a number of
+    threads, which is only called when it matters.
     """
-    measures = measure(timeline, peak_gflops)
+    measures = measure(timeline)
     if not measures.batches:
         return [_no_batches()]
     found = [finding for rule in RULES if (finding := rule(measures)) is not None]
-    ranked = ordered(unexplained(found)) or [machine.nothing_to_fix(measures)]
+    ranked = ordered(unexplained(found)) or [machine.nothing_to_fix(measures, peak_gflops)]
     return [_with_doubt(finding, len(measures.batches)) for finding in ranked]
 
 

@@ -37,7 +37,6 @@ class Measures:
     ops: Operators
     gpu: GpuUse | None
     stack: StackNode | None
-    peak_gflops: float | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -165,7 +164,7 @@ class Measures:
         return min(1.0, part_ns / whole_ns) if whole_ns else 0.0
 
 
-def measure(timeline: Timeline, peak_gflops: float | None = None) -> Measures:
+def measure(timeline: Timeline) -> Measures:
     """Look at a recording once, for all rules."""
     cold = _cold(timeline)
     warm = [i for i, batch in enumerate(timeline.batches) if i not in cold and batch.encoded_ns > batch.taken_ns]
@@ -184,7 +183,6 @@ def measure(timeline: Timeline, peak_gflops: float | None = None) -> Measures:
         ops=ops,
         gpu=gpu_use(timeline, recorded),
         stack=stacks.merge(timeline.stacks.values()) if timeline.stacks else None,
-        peak_gflops=peak_gflops,
     )
 
 
