@@ -78,8 +78,8 @@ class Part:
 
     def ended(self) -> None:
         """The worker's process is gone."""
-        text = self.worker.last_error or "it stopped serving"
-        self._fail(f"worker {self.worker.index} ended while it recorded: {text}")
+        died = f"worker {self.worker.index} ended while it recorded: {self.worker.last_error}"
+        self._fail(self._why_early or died)
 
     def give_up(self) -> None:
         self.is_wanted = False

@@ -28,6 +28,8 @@ class Trial:
             failures=None,
             debug_socket=None,
             profile=None,
+            # Its lines are no news of the endpoint.
+            label=f"{current.name}/{name}",
         )
         self.name = name
         self.version = Version(current.bundle, config, around)

@@ -32,7 +32,7 @@ from nbserve.server.worker import LossCause, Worker
 class Surroundings:
     """What the versions of an endpoint share. `debug_socket` makes the path for a worker's agent (None: no debugging);
     `failures` is where requests that failed are kept, `on_change` hears that a worker is held or debugged. `profile`
-    says what a worker records from its start on (None: nothing).
+    says what a worker records from its start on (None: nothing). `label` is who its log is about, if not the endpoint.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Surroundings:
     on_change: Callable[[], None]
     failures: Failures | None = None
     debug_socket: Callable[[int], str] | None = None
+    label: str = ""
     profile: Callable[[Version, Worker], dict[str, Any] | None] | None = None
 
 
@@ -53,6 +54,7 @@ class Version:
 
     def __init__(self, bundle: Bundle, config: EndpointConfig, around: Surroundings) -> None:
         self.name = around.name
+        self.label = around.label or around.name
         self.id_prefix = around.id_prefix
         self.bundle = bundle
         self.config = config

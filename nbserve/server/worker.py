@@ -26,6 +26,7 @@ class Owner(Protocol):
     """The version a worker belongs to: gets its answers, its news, and what it leaves unanswered."""
 
     name: str
+    label: str
     id_prefix: str
     config: EndpointConfig
 
@@ -108,7 +109,7 @@ class Worker:
     @property
     def who(self) -> dict[str, Any]:
         """Whom a log record is about."""
-        return {"endpoint": self.owner.name, "worker": self.index}
+        return {"endpoint": self.owner.label, "worker": self.index}
 
     @property
     def in_flight(self) -> int:

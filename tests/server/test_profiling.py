@@ -219,7 +219,7 @@ def test_a_worker_that_leaves_without_a_word_is_not_waited_for(record):
         scripts[1].exit()
         await fewer
         await done(recording)
-        assert "worker 1 ended while it recorded" in recording.as_object()["workers"][0]["error"]
+        assert recording.as_object()["workers"][0]["error"].startswith("worker 1 was dismissed while it recorded")
 
     record(scene)
 

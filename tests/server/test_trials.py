@@ -126,6 +126,8 @@ def test_a_trial_has_its_own_settings_workers_and_spans(serve_cell, attempt, wai
     assert (status, threads) == (200, 2)
     assert pid in pids
     assert ask(ready["url"], "fail")[0] == 500
+    assert "no good" not in endpoint.logs()
+    assert f"{endpoint.name}/trial-1[" in endpoint.server.logs()
     assert len(endpoint.server.call("GET", f"{endpoint.path}/spans?version=trial-1")) == 2
     stats = endpoint.stats()
     assert (stats["requests"], stats["queued"], stats["state"]) == ({}, 0, "READY")
