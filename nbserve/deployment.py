@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -20,6 +20,11 @@ from nbserve.bundle.bundle import Bundle
 from nbserve.errors import NbserveError, NotFound, ServerGone, from_object
 from nbserve.exchange import Answer, decode, encode, predict_error
 from nbserve.runfile import RunFile
+
+if TYPE_CHECKING:
+    from nbserve.profiling.comparison import Comparison
+    from nbserve.profiling.profile import Profile
+    from nbserve.trace.model import Finding
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
@@ -317,6 +322,69 @@ class Endpoint:
         shown = debug(self, options)
         # A person has seen it.
         return None if commands is None else shown
+
+    def profile(
+        self,
+        *,
+        batches: int | None = None,
+        seconds: float | None = None,
+        worker: int | str | None = None,
+        load: float | None = None,
+        request: Any = _NO_REQUEST,
+        content_type: str | None = None,
+        memory: bool = False,
+        stacks: bool = False,
+        shapes: bool = True,
+        startup: bool = False,
+        on_progress: OnProgress = lambda text: None,
+    ) -> Profile:
+        """Record where the time of its requests goes, from HTTP to kernel; done after `batches` or `seconds`.
+
+        `worker` is one's number or "all". What clients ask meanwhile is recorded; without any the recorded requests
+        are sent, or `request` (as `predict` does), or as many as `load` a second. `startup` is what was recorded of
+        its start under NBSERVE_PROFILE=1.
+        """
+        from nbserve.profiling.options import ProfileOptions, worker_of
+        from nbserve.profiling.session import record
+
+        one, is_all = worker_of(worker)
+        body, kind = (None, None) if request is _NO_REQUEST else encode(request)
+        asked = ProfileOptions(
+            batches=batches,
+            seconds=seconds,
+            worker=one,
+            all_workers=is_all,
+            load=load,
+            request=body,
+            content_type=content_type or kind,
+            memory=memory,
+            stacks=stacks,
+            shapes=shapes,
+            startup=startup,
+        )
+        return record(self, asked, on_progress)
+
+    def ab(
+        self,
+        fix: str | int | Mapping[str, Any] | Finding,
+        *,
+        apply: bool = False,
+        clients: int | None = None,
+        requests: Sequence[Any] = (),
+        seconds: float = 20.0,
+        on_progress: OnProgress = lambda text: None,
+    ) -> Comparison:
+        """Try settings out against the current ones, on workers of their own, and say what is faster.
+
+        `fix` is a finding of the last profile, its number or name, or settings ("compile=inductor,dtype=bfloat16").
+        Both get the recorded requests (or `requests`) in turns for about `seconds`, from as many clients at once as
+        the last profile saw. `apply` keeps them if they are faster.
+        """
+        from nbserve.profiling.ab import AbOptions, compare
+        from nbserve.profiling.requests import Request
+
+        given = [Request(kind, body) for body, kind in map(encode, requests)]
+        return compare(self, fix, AbOptions(apply, clients, given, seconds), on_progress)
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""

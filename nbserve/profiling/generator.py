@@ -32,7 +32,7 @@ class LoadGenerator:
             start_new_session=True,
         )
         self._is_running = False
-        bodies = [(kind, base64.b64encode(body).decode()) for kind, body in requests]
+        bodies = [(request.content_type, base64.b64encode(request.body).decode()) for request in requests]
         self._order("requests", requests=bodies)
 
     def __enter__(self) -> LoadGenerator:

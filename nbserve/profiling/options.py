@@ -1,0 +1,74 @@
+"""What to record, and who asks meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nbserve.errors import ProfileError
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """How to profile, in the words of `Endpoint.profile`. Raises ProfileError for what cannot go together.
+
+    It ends after `batches` or `seconds`, whichever is first; without either the server has its defaults. `load` is in
+    requests per second.
+    """
+
+    batches: int | None = None
+    seconds: float | None = None
+    worker: int | None = None
+    all_workers: bool = False
+    load: float | None = None
+    request: bytes | None = None
+    content_type: str | None = None
+    memory: bool = False
+    stacks: bool = False
+    shapes: bool = True
+    startup: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batches", "seconds", "load"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ProfileError(f"--{name} is {value}; it takes more than 0")
+        if self.content_type is not None and self.request is None:
+            raise ProfileError("--content-type is about a --request, and there is none")
+        given = [word for name, word in _NOT_FOR_A_START.items() if getattr(self, name) not in (None, False)]
+        if self.startup and given:
+            raise ProfileError(f"--startup and {given[0]} do not go together: the start was recorded already")
+
+    def wish(self) -> dict[str, Any]:
+        """What the server is asked for."""
+        if self.startup:
+            return {"startup": True}
+        return {
+            "batches": self.batches,
+            "seconds": self.seconds,
+            "worker": self.worker,
+            "all": self.all_workers,
+            "stacks": self.stacks,
+            "memory": self.memory,
+            "shapes": self.shapes,
+        }
+
+
+_NOT_FOR_A_START = {
+    "batches": "--batches",
+    "seconds": "--seconds",
+    "worker": "--worker",
+    "all_workers": "--worker all",
+    "memory": "--memory",
+    "stacks": "--stacks",
+}
+
+
+def worker_of(word: str | int | None) -> tuple[int | None, bool]:
+    """One worker's index, or whether it is all of them; raises ProfileError for other words."""
+    if word is None or word == "all":
+        return None, word == "all"
+    try:
+        return int(word), False
+    except ValueError:
+        raise ProfileError(f"--worker is {word!r}; it takes a worker's number, or all") from None

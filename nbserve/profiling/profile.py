@@ -1,0 +1,101 @@
+"""A profile as programs and people get it: requests, operators, findings, and one picture of them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nbserve.errors import ProfileError
+from nbserve.profiling import last, summary
+from nbserve.profiling.load import Outcome
+from nbserve.trace import chrome, diagnose, ops, pack, stitch
+from nbserve.trace.model import Finding, OpRow, Recording, SpanObject, Timeline
+
+
+class Profile:
+    """What was recorded, on one clock. `requests` are the spans of requests, `ops` are ordered by self time.
+
+    `findings` say what to do, the most useful first. `load` is what came of requests that were sent for the recording.
+    """
+
+    def __init__(self, timeline: Timeline, findings: Sequence[Finding] = (), load: Outcome | None = None) -> None:
+        self.timeline = timeline
+        self.load = load
+        self.requests: list[SpanObject] = list(timeline.spans)
+        self.ops: list[OpRow] = ops.table(timeline)
+        self.findings: list[Finding] = list(findings)
+
+    @classmethod
+    def of(cls, recording: Recording, folder: Path, server_id: str, load: Outcome | None) -> Profile:
+        """Read a recording whose files lie in `folder`, which goes with the profile."""
+        try:
+            timeline = stitch.timeline(recording)
+            profile = cls(timeline, diagnose.findings(timeline), load)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(profile, shutil.rmtree, folder, ignore_errors=True)
+        last.keep(server_id, profile.name, last.Diagnosis(profile.findings, last.clients(profile.requests)))
+        return profile
+
+    @property
+    def name(self) -> str:
+        """The endpoint's name."""
+        return self.timeline.recording["endpoint"]
+
+    @property
+    def text(self) -> str:
+        """Where the time goes, what to do about it, and the costliest operators."""
+        return summary.text(self)
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def save(self, path: str | Path) -> Path:
+        """Write a Chrome trace (.json, .json.gz), which Perfetto opens, or the interactive page (.html)."""
+        path = Path(path).expanduser()
+        if path.suffix == ".html":
+            _write(path, self._save_page)
+        elif path.name.endswith((".json", ".json.gz")):
+            _write(path, self._save_trace)
+        else:
+            raise ProfileError(f"{path} ends in none of .json, .json.gz (Chrome trace) and .html (page)")
+        return path
+
+    def _save_trace(self, path: Path) -> None:
+        chrome.write(self.timeline, path)
+
+    def _save_page(self, path: Path) -> None:
+        from nbserve.trace import page
+
+        path.write_text(page.document(self._pack(), title=self.name), encoding="utf-8")
+
+    def _pack(self) -> bytes:
+        return pack.pack(self.timeline, self.findings)
+
+    def _repr_html_(self) -> str:
+        from nbserve.trace import page
+
+        return page.page(self._pack(), title=self.name)
+
+    def picture(self) -> bytes:
+        """The timeline as a PNG, for readers without scripts."""
+        from nbserve.trace import picture
+
+        return picture.png(self.timeline, self.findings)
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside it, then put it in place: no reader and no failure leaves half a file."""
+    # The ending decides how it is written.
+    new = path.with_name(f".new-{secrets.token_hex(4)}-{path.name}")
+    try:
+        write(new)
+        new.replace(path)
+    except OSError as error:
+        raise ProfileError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        new.unlink(missing_ok=True) if new.parent.is_dir() else None

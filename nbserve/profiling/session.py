@@ -1,0 +1,137 @@
+"""One recording from its order to a Profile, and somebody to ask for predictions meanwhile when nobody does."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from nbserve import runfile
+from nbserve.errors import ServerGone, from_object
+from nbserve.profiling.generator import LoadGenerator
+from nbserve.profiling.load import Job, Outcome
+from nbserve.profiling.options import ProfileOptions
+from nbserve.profiling.profile import Profile
+from nbserve.profiling.requests import Request, chosen
+from nbserve.trace.model import Recording
+
+if TYPE_CHECKING:
+    from nbserve.deployment import Endpoint
+
+# Who records in silence for that long is helped out with recorded requests.
+SILENCE_S = 1.0
+# The recording ends before that, and its load with it.
+LOAD_LIMIT_S = 24 * 3600.0
+
+OnProgress = Callable[[str], None]
+
+
+def record(endpoint: Endpoint, options: ProfileOptions, on_progress: OnProgress) -> Profile:
+    """Record as asked and read what was recorded; leaving early ends the recording and keeps nothing."""
+    with Asker(endpoint, options, on_progress) as asker:
+        found, number = _recording(endpoint, options, asker, on_progress)
+        load = asker.stop()
+    on_progress("reading the trace")
+    return Profile.of(found, _own_folder(endpoint, found, number), endpoint.server.server_id, load)
+
+
+class Asker:
+    """Asks the endpoint while it records: as it was wished, else when nobody else does."""
+
+    def __init__(self, endpoint: Endpoint, options: ProfileOptions, on_progress: OnProgress) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._on_progress = on_progress
+        self._given = [] if options.request is None else [_request(options.request, options.content_type)]
+        self._is_wished = options.load is not None or bool(self._given)
+        self._generator = LoadGenerator(chosen(endpoint, self._given)) if self._is_wished else None
+        self._began_s = 0.0
+
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._generator is not None:
+            self._generator.__exit__()
+
+    def begin(self) -> None:
+        """The recording has begun."""
+        self._began_s = time.monotonic()
+        if self._is_wished:
+            self._start()
+
+    def look(self, batches: int) -> None:
+        """There were that many batches so far."""
+        silence_s = min(SILENCE_S, (self._options.seconds or 60.0) / 4)
+        if batches or self._generator is not None or time.monotonic() - self._began_s < silence_s:
+            return
+        self._generator = LoadGenerator(chosen(self._endpoint, ()))
+        self._on_progress("nobody asks: sending the recorded requests")
+        self._start()
+
+    def stop(self) -> Outcome | None:
+        return None if self._generator is None else self._generator.stop()
+
+    def _start(self) -> None:
+        assert self._generator is not None
+        url, rate = self._endpoint.url, self._options.load
+        self._generator.start(Job(url, LOAD_LIMIT_S, clients=self._clients(), rate=rate))
+
+    def _clients(self) -> int:
+        """One, or as many as it takes for requests to reach workers other than the first."""
+        is_first = self._options.worker is None and not self._options.all_workers
+        return 1 if is_first else max(1, len(self._endpoint.stats()["workers"]))
+
+
+def _request(body: bytes, content_type: str | None) -> Request:
+    return Request(content_type or "application/json", body)
+
+
+def _recording(
+    endpoint: Endpoint, options: ProfileOptions, asker: Asker, on_progress: OnProgress
+) -> tuple[Recording, str]:
+    """What the server recorded, and the recording's id."""
+    number = ""
+    wish = orjson.dumps(options.wish())
+    with endpoint.server.send("POST", f"{endpoint.path}/profile", wish, {"Content-Type": "application/json"}) as answer:
+        for line in answer.lines():
+            event: dict[str, Any] = orjson.loads(line)
+            if event["event"] == "recording":
+                number = event["id"]
+                on_progress(f"recording {_workers(event['workers'])}")
+                asker.begin()
+            elif event["event"] == "progress":
+                on_progress(f"recording: {_count(event['batches'], 'batch', 'batches')}")
+                asker.look(event["batches"])
+            elif event["event"] == "recorded":
+                return event["recording"], number
+            else:
+                raise from_object(event)
+    raise ServerGone(f"the server ended while it recorded {endpoint.name}")
+
+
+def _workers(indexes: list[int]) -> str:
+    return f"worker{'s' * (len(indexes) > 1)} {', '.join(map(str, indexes))}"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _own_folder(endpoint: Endpoint, recording: Recording, number: str) -> Path:
+    """Move what the workers wrote to a folder of this process, which outlives the server; paths are changed to it."""
+    folder = Path(tempfile.mkdtemp(prefix="nbserve-profile-"))
+    left = runfile.server_dir(endpoint.server.server_id) / "profiles" / number
+    for worker in recording["workers"]:
+        files: tuple[Literal["trace", "samples", "memory"], ...] = ("trace", "samples", "memory")
+        for kind in files:
+            if (written := worker[kind]) is not None:
+                left = Path(written).parent
+                worker[kind] = str(shutil.move(written, folder))
+    shutil.rmtree(left, ignore_errors=True)
+    return folder
