@@ -31,7 +31,7 @@ CONTENT_TYPES = {
 # Neither analytics nor a trace processor on another port: what is not listed has no way out of the page.
 POLICY = (
     "default-src 'self'",
-    "script-src 'self' 'unsafe-eval' {inline}",
+    "script-src 'self' 'wasm-unsafe-eval' {inline}",
     "style-src 'self' 'unsafe-inline'",
     "img-src 'self' data: blob:",
     "connect-src 'self' data: blob:",
