@@ -20,7 +20,7 @@ from benchmarks.workloads import examples
 from nbserve import debugwire, wire
 from nbserve.worker.spec import WorkerSpec
 
-WORKLOAD, ROWS = "echo", 8
+ROWS = 8
 BATCHES, TURNS = 50, 100
 START_S = 60.0
 META = b"\0application/json\0"
@@ -28,22 +28,22 @@ META = b"\0application/json\0"
 
 @dataclass(frozen=True)
 class LoneKind:
-    """Whether a worker has the debugger's agent, and where, under which condition, a debugger waits to stop."""
+    """What a worker runs, whether it has the agent, and where, under which condition, a debugger waits to stop."""
 
     has_agent: bool = False
     stop: tuple[str, str] | None = None
+    workload: str = "echo"
 
 
 class LoneWorker:
-    """One worker of an echo endpoint. Use it as a context manager."""
+    """One worker of an endpoint without a server. Use it as a context manager."""
 
     def __init__(self, kind: LoneKind) -> None:
         self._stack = ExitStack()
         self._kind = kind
         self._frames = wire.FrameReader()
-        self._batch = wire.encode_batch(
-            1, [(number, META, body) for number, body in enumerate(examples(WORKLOAD, ROWS))]
-        )
+        rows = [(number, META, body) for number, body in enumerate(examples(kind.workload, ROWS))]
+        self._batch = wire.encode_batch(1, rows)
 
     def __enter__(self) -> LoneWorker:
         with ExitStack() as stack:
@@ -62,16 +62,24 @@ class LoneWorker:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def batch_us(self) -> float:
-        """Microseconds for each of BATCHES batches that were sent together."""
-        batches = b"".join(self._batch) * BATCHES
+    def batch_us(self, count: int = BATCHES) -> float:
+        """Microseconds for each of so many batches that were sent together."""
+        batches = b"".join(self._batch) * count
         began_ns = time.perf_counter_ns()
         self._channel.sendall(batches)
-        self._receive(wire.RESULTS, BATCHES)
-        return (time.perf_counter_ns() - began_ns) / BATCHES / 1e3
+        self._receive(wire.RESULTS, count)
+        return (time.perf_counter_ns() - began_ns) / count / 1e3
+
+    def order_us(self, op: str, **values: object) -> float:
+        """Microseconds until the worker said that it did what it was told."""
+        began_ns = time.perf_counter_ns()
+        self._channel.sendall(wire.encode_message(wire.CONTROL, {"op": op, **values}))
+        self._receive(wire.EVENT)
+        return (time.perf_counter_ns() - began_ns) / 1e3
 
     def _start(self, theirs: socket.socket, debug_socket: str | None, stack: ExitStack) -> None:
-        spec = WorkerSpec(str(bundles.write(WORKLOAD)), "bench", "1", max_batch_size=ROWS, debug_socket=debug_socket)
+        bundle = str(bundles.write(self._kind.workload))
+        spec = WorkerSpec(bundle, "bench", "1", max_batch_size=ROWS, debug_socket=debug_socket)
         with theirs, Path(os.devnull).open("wb") as log:
             fds = (theirs.fileno(), log.fileno())
             command = [sys.executable, "-m", "nbserve.worker", *map(str, fds), json.dumps(spec.as_json())]

@@ -158,9 +158,9 @@ def test_only_the_text_between_the_markers_changes() -> None:
 
 
 def test_the_readme_has_the_markers() -> None:
-    from benchmarks.report import BEGIN, DEBUG_COST, END, between_markers
+    from benchmarks.report import BEGIN, DEBUG_COST, END, PROFILE_COST, between_markers
 
-    for markers in ((BEGIN, END), DEBUG_COST):
+    for markers in ((BEGIN, END), DEBUG_COST, PROFILE_COST):
         assert "tables" in between_markers((ROOT / "benchmarks" / "README.md").read_text(), "tables", markers)
 
 
@@ -172,6 +172,18 @@ def test_the_cost_of_debugging_is_a_ratio_within_each_round() -> None:
     assert f"| {BASE.title} | 55.0 |\n" in text
     assert f"| {other.title} | 27.5 (0.50; 0.50 to 0.50) |\n" in text
     assert text.endswith(f"| {unmeasured.title} |  |")
+
+
+def test_the_cost_of_recording_is_a_ratio_within_each_turn() -> None:
+    from benchmarks.profile_cost import BASE, VARIANTS, Cost, markdown
+
+    recorded, plain = VARIANTS[3], VARIANTS[1]
+    costs = {"echo": {BASE: Cost([100, 10]), plain: Cost([100, 10]), recorded: Cost([200, 20], [3000, 1000])}}
+    text = markdown(costs, 12.5, "--rounds 2")
+    assert f"| {BASE.title} | 55.0 |  |\n" in text
+    assert f"| {plain.title} | 55.0 (1.00; 1.00 to 1.00) |  |\n" in text
+    assert text.endswith(f"| {recorded.title} | 110 (2.00; 2.00 to 2.00) | 2.00 |")
+    assert "12.5 ns" in text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (0.843, "0.84"), (12.34, "12.3"), (12345.6, "12346")])
