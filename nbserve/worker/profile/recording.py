@@ -28,6 +28,7 @@ from nbserve.worker.tracebacks import summary_of
 BATCH, INITIALIZE = "nbserve.batch", "nbserve.initialize"
 # A trace of this size has some million events, more than anybody can look at.
 MAX_GROWTH_BYTES = 2 << 30
+LOOK_NS = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Recording:
         self._rss_bytes = _rss_bytes()
         self._started_ns = self._ended_ns = time.monotonic_ns()
         self._ends_ns: int | None = None
+        self._looks_ns = 0
         self._files: dict[str, str] = {}
         self._facts: dict[str, Any] = {}
         self._is_running = False
@@ -113,15 +115,10 @@ class Recording:
 
     def is_due(self) -> bool:
         """Whether it has all that was asked for, or all that it can have."""
-        if _rss_bytes() - self._rss_bytes > MAX_GROWTH_BYTES:
-            self.errors.append(
-                f"the worker grew by {MAX_GROWTH_BYTES >> 30} GiB while it recorded: the recording ends after "
-                f"{len(self._batches)} batches"
-            )
-            return True
-        is_late = self._ends_ns is not None and time.monotonic_ns() > self._ends_ns
+        now_ns = time.monotonic_ns()
+        is_late = self._ends_ns is not None and now_ns > self._ends_ns
         has_all = self._order.batches is not None and len(self._batches) >= self._order.batches
-        return is_late or has_all or self._tracer.gave_way
+        return is_late or has_all or self._tracer.gave_way or self._is_too_large(now_ns)
 
     def stop(self) -> None:
         """Leave nothing on. Nothing is written yet."""
@@ -171,6 +168,19 @@ class Recording:
         if annotation is not None:
             annotation.__exit__(None, None, None)
             self._sampler.clock.end()
+
+    def _is_too_large(self, now_ns: int) -> bool:
+        """Whether its trace has taken more memory than it may; only now and then, as asking takes time."""
+        if now_ns < self._looks_ns:
+            return False
+        self._looks_ns = now_ns + LOOK_NS
+        if _rss_bytes() - self._rss_bytes <= MAX_GROWTH_BYTES:
+            return False
+        self.errors.append(
+            f"the worker grew by more than {MAX_GROWTH_BYTES >> 30} GiB while it recorded: the recording ends after "
+            f"{len(self._batches)} batches. Record fewer batches, or without --stacks and --memory"
+        )
+        return True
 
     def _reserve(self) -> None:
         """Find out now, not after all the work, whether files can be written there."""
