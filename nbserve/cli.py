@@ -21,11 +21,15 @@ from nbserve.deployment import Server, find_endpoint, log_text
 from nbserve.errors import NbserveError, ServerGone, StartError
 from nbserve.options import (
     DEBUG_HELP,
+    PROFILE_HELP,
+    ab_options_of,
     add_debug_options,
+    add_profile_options,
     add_settings,
     as_option,
     body_of,
     debug_options_of,
+    profile_options_of,
     settings_of,
 )
 
@@ -38,6 +42,13 @@ examples:
   nbserve attach digits --at 12 --if 'len(xs) > 3'     stop in line 12 of the cell, when this is true there
   nbserve attach digits --request '[[0, 1]]'           send this and stop in it
   nbserve attach digits --last-error --commands 'p x; w'
+"""
+PROFILE_EXAMPLES = """\
+examples:
+  nbserve profile digits                        where the time goes, and what to do about it
+  nbserve profile digits -o digits.html         ... as a page to look around in
+  nbserve profile digits --load 50 -o t.json.gz at 50 requests a second, as a Chrome trace for Perfetto
+  nbserve profile digits --ab compile=inductor  is it faster, and are the answers the same?
 """
 
 
@@ -102,6 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     attach.add_argument("name", metavar="NAME", help="the endpoint")
     add_debug_options(attach)
     attach.set_defaults(run=_attach)
+
+    profile = verbs.add_parser(
+        "profile",
+        help="say where the time of requests goes, and try fixes out",
+        description=f"Record an endpoint, from HTTP to kernel. {PROFILE_HELP}",
+        epilog=PROFILE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    profile.add_argument("name", metavar="NAME", help="the endpoint")
+    profile.add_argument(
+        "-o", dest="file", metavar="FILE", help="save as .html (page), or .json or .json.gz (Chrome trace)"
+    )
+    add_profile_options(profile)
+    profile.set_defaults(run=_profile)
 
     stop = verbs.add_parser("stop", help="stop an endpoint, or whole servers")
     stop.add_argument("name", nargs="?", metavar="NAME", help="the endpoint to stop")
@@ -203,6 +228,16 @@ def _print_lines(lines: list[dict[str, Any]], last: int) -> int:
 def _attach(values: argparse.Namespace) -> None:
     who = f"terminal, pid {os.getpid()}"
     debug(find_endpoint(values.name), dataclasses.replace(debug_options_of(values), who=who), TerminalConsole())
+
+
+def _profile(values: argparse.Namespace) -> None:
+    # Only here: the other verbs need no numpy.
+    from nbserve.profiling import terminal
+
+    if values.ab is not None:
+        print(terminal.compare(find_endpoint(values.name), values.ab, ab_options_of(values), values.file))
+    else:
+        print(terminal.record(find_endpoint(values.name), profile_options_of(values), values.file))
 
 
 def _stop(values: argparse.Namespace) -> int:

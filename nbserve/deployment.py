@@ -380,7 +380,8 @@ class Endpoint:
         Both get the recorded requests (or `requests`) in turns for about `seconds`, from as many clients at once as
         the last profile saw. `apply` keeps them if they are faster.
         """
-        from nbserve.profiling.ab import AbOptions, compare
+        from nbserve.profiling.ab import compare
+        from nbserve.profiling.options import AbOptions
         from nbserve.profiling.requests import Request
 
         given = [Request(kind, body) for body, kind in map(encode, requests)]

@@ -12,7 +12,9 @@ from typing import Any
 
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import DebugOptions, split_commands
-from nbserve.errors import NbserveError
+from nbserve.errors import NbserveError, ProfileError
+from nbserve.profiling.options import AbOptions, ProfileOptions, worker_of
+from nbserve.profiling.requests import Request
 
 HELP_TEXTS = {
     "workers": "processes that run the handler",
@@ -49,6 +51,9 @@ Without options it takes the worker that a breakpoint() holds, or waits
 for one. The other workers go on serving.
 q, Ctrl-D or closing the terminal let the request go on; fail ends it with
 an error."""
+PROFILE_HELP = """\
+Without options it records 50 batches, or 10 seconds, of the first worker:
+what clients ask meanwhile, or the recorded requests when nobody asks."""
 
 _SWITCHES = {field.name for field in dataclasses.fields(EndpointConfig) if isinstance(field.default, bool)}
 _WORDS = {int: "N", float: "X", str: "TEXT"}
@@ -144,6 +149,63 @@ def debug_options_of(values: argparse.Namespace) -> DebugOptions:
         port=values.port,
         repeat=values.repeat,
         wait_s=values.wait_s,
+    )
+
+
+def add_profile_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `Endpoint.profile` and `Endpoint.ab`."""
+    record = parser.add_argument_group("what to record")
+    record.add_argument("--batches", type=number(int), metavar="K", help="until a worker has run so many")
+    record.add_argument("--seconds", type=number(float), metavar="T", help="... or for so long (--ab: about so long)")
+    record.add_argument("--worker", metavar="I", help="this worker, or all (default: the first)")
+    record.add_argument("--memory", action="store_true", help="who allocates how much, too; slows it down")
+    record.add_argument("--stacks", action="store_true", help="Python functions between the operators; slows it down")
+    record.add_argument("--startup", action="store_true", help="what was recorded from the start (NBSERVE_PROFILE=1)")
+    ask = parser.add_argument_group("who asks")
+    ask.add_argument("--load", type=number(float), metavar="RPS", help="send so many requests a second")
+    ask.add_argument("--request", metavar="JSON", help="send this request (@FILE: a file's bytes) again and again")
+    ask.add_argument("--content-type", metavar="TYPE", help="of the --request (default: JSON, or raw bytes for files)")
+    prove = parser.add_argument_group("try a fix out")
+    prove.add_argument(
+        "--ab",
+        metavar="FIX",
+        help="against the current settings: a finding's number or name, or settings (compile=inductor,dtype=bfloat16)",
+    )
+    prove.add_argument("--apply", action="store_true", help="keep the settings if they are faster")
+    prove.add_argument("--clients", type=number(int), metavar="N", help="that ask at once (default: as many as did)")
+
+
+def profile_options_of(values: argparse.Namespace) -> ProfileOptions:
+    """What to record; raises ProfileError for options that do not go together."""
+    if values.apply or values.clients is not None:
+        raise ProfileError(f"{'--apply' if values.apply else '--clients'} is about a fix: say which with --ab")
+    body, kind = (None, None) if values.request is None else body_of(values.request)
+    worker, is_all = worker_of(values.worker)
+    return ProfileOptions(
+        batches=values.batches,
+        seconds=values.seconds,
+        worker=worker,
+        all_workers=is_all,
+        load=values.load,
+        request=body,
+        content_type=values.content_type or kind,
+        memory=values.memory,
+        stacks=values.stacks,
+        startup=values.startup,
+    )
+
+
+def ab_options_of(values: argparse.Namespace) -> AbOptions:
+    """How to compare; raises ProfileError for options that do not go with --ab."""
+    for name in ("batches", "worker", "load", "memory", "stacks", "startup"):
+        if getattr(values, name) not in (None, False):
+            raise ProfileError(f"--{name} and --ab do not go together: record first, then try what it proposes")
+    given = []
+    if values.request is not None:
+        body, kind = body_of(values.request)
+        given.append(Request(values.content_type or kind, body))
+    return AbOptions(
+        values.apply, values.clients, given, AbOptions.seconds if values.seconds is None else values.seconds
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -57,15 +56,15 @@ def parser() -> options.Parser:
 
 def options_of(shell: InteractiveShell, parser: options.Parser, line: str) -> tuple[str, debugging.DebugOptions]:
     """The endpoint's name and what the line asks for."""
-    line, texts = freetext.cut(line, _names(parser), tuple(FREE_TEXTS))
+    line, texts = freetext.cut(line, parser.option_names(), tuple(FREE_TEXTS))
     for name in texts:
         if not texts[name]:
             parser.error(f"{name} takes {FREE_TEXTS[name]}")
     values = parser.parse([*options.split(line), *_tokens(texts)])
     asked = dataclasses.replace(debug_options_of(values), who=cell.label(shell))
-    if "--request" not in texts or _is_file(texts["--request"]):
+    if "--request" not in texts or freetext.is_file(texts["--request"]):
         return values.name, asked
-    body, kind = encode(_request(shell, texts["--request"]))
+    body, kind = encode(freetext.request(texts["--request"], functools.partial(cell.evaluate, shell)))
     return values.name, dataclasses.replace(asked, request=body, content_type=values.content_type or kind)
 
 
@@ -82,27 +81,11 @@ def run(shell: InteractiveShell, endpoint: Endpoint, asked: debugging.DebugOptio
         console.note("interrupted: detached, the worker goes on")
 
 
-def _names(parser: options.Parser) -> list[str]:
-    return [name for action in parser._actions for name in action.option_strings]
-
-
 def _tokens(texts: dict[str, str]) -> list[str]:
     """The free texts as options that the parser reads; it sees that there is a request, and not yet which."""
     plain = {name: freetext.unquoted(text) for name, text in texts.items()}
     if "--if" in texts:
         plain["--if"] = freetext.condition(texts["--if"])
-    if "--request" in texts and not _is_file(texts["--request"]):
+    if "--request" in texts and not freetext.is_file(texts["--request"]):
         plain["--request"] = ""
     return [f"{name}={text}" for name, text in plain.items()]
-
-
-def _is_file(text: str) -> bool:
-    """`@FILE`, which no expression can begin with."""
-    return text.startswith("@")
-
-
-def _request(shell: InteractiveShell, text: str) -> Any:
-    bare = freetext.unquoted(text)
-    # Quoted as in a terminal; other quoted texts are texts to send.
-    text = bare if bare[:1] in ("{", "[") else text
-    return freetext.value(text, functools.partial(cell.evaluate, shell))

@@ -50,6 +50,18 @@ def value(text: str, evaluate: Callable[[str], Any]) -> Any:
     return evaluate(text)
 
 
+def is_file(text: str) -> bool:
+    """`@FILE`, which no expression can begin with."""
+    return text.startswith("@")
+
+
+def request(text: str, evaluate: Callable[[str], Any]) -> Any:
+    """What a `--request` stands for: JSON or an expression."""
+    bare = unquoted(text)
+    # Quoted as in a terminal; other quoted texts are texts to send.
+    return value(bare if bare[:1] in ("{", "[") else text, evaluate)
+
+
 def unquoted(text: str) -> str:
     """A text that is one quoted word in a shell, without the quotes; others as they are."""
     if text[:1] not in ("'", '"'):

@@ -12,7 +12,7 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
-from nbserve.notebook import attend, cell, options, verbs
+from nbserve.notebook import attend, cell, options, profile, verbs
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card
@@ -50,7 +50,7 @@ class ServeMagics(Magics):
     @no_var_expand
     @line_magic("serve")
     def serve_line(self, line: str) -> Any:
-        """Look at and work on what is served: %serve status | predict | debug | config | logs | stop; %serve --help."""
+        """Work on what is served: %serve status | predict | profile | debug | config | logs | stop; %serve --help."""
         with told_shortly(self.shell):
             return verbs.run(verbs.Face(self.shell, home(), self._watches), line)
 
@@ -95,6 +95,7 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.insert(0, allow_help_alone)
     for kind, show in (("text/html", _endpoint_html), ("text/plain", _endpoint_text)):
         shell.display_formatter.formatters[kind].for_type(Endpoint, show)
+    profile.register(shell)
     try:
         home().start()
     except NbserveError:
@@ -109,6 +110,7 @@ def unload(shell: InteractiveShell) -> None:
         shell.magics_manager.magics[kind].pop("serve", None)
     for kind in ("text/html", "text/plain"):
         shell.display_formatter.formatters[kind].pop(Endpoint, None)
+    profile.unregister(shell)
     watches().leave_cards()
     home().stop()
 

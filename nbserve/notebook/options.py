@@ -29,6 +29,9 @@ class Parser(argparse.ArgumentParser):
             self.error(self._unknown(left[0]))
         return values
 
+    def option_names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings]
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message} ({self.prog} --help lists what there is)")
 
@@ -36,8 +39,7 @@ class Parser(argparse.ArgumentParser):
         if not token.startswith("-"):
             return f"{token!r} is one word too many"
         option = token.partition("=")[0]
-        known = [name for action in self._actions for name in action.option_strings]
-        return f"there is no option {option}" + meant(option, known)
+        return f"there is no option {option}" + meant(option, self.option_names())
 
 
 def meant(word: str, known: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The verbs of `%serve`: status, predict, debug, config, logs, stop. Runs in the kernel."""
+"""The verbs of `%serve`: status, predict, profile, debug, config, logs, stop. Runs in the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
-from nbserve.notebook import attend, cell, debug, freetext, options
+from nbserve.notebook import attend, cell, debug, freetext, options, profile
 from nbserve.notebook.failure import show_below
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card, table
@@ -83,6 +83,7 @@ def all_verbs() -> dict[str, Verb]:
     return {
         "status": Verb(status, _status),
         "predict": Verb(predict, _predict),
+        "profile": Verb(profile.parser(), _profile),
         "debug": Verb(debug.parser(), _debug),
         "config": Verb(config, _config),
         "logs": Verb(logs, _logs),
@@ -109,6 +110,11 @@ def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
         return attend.call(face.shell, face.watches, endpoint, lambda: endpoint.predict(value))
     except PredictError as error:
         raise show_below(face.shell, error, _logged_failure(endpoint, error)) from None
+
+
+def _profile(face: Face, parser: options.Parser, rest: str) -> Any:
+    name, asked = profile.asked_of(face.shell, parser, rest)
+    return profile.run(face.shell, face.home.endpoint(name, face.tell), asked)
 
 
 def _debug(face: Face, parser: options.Parser, rest: str) -> None:
@@ -161,7 +167,7 @@ def _settings(name: str, values: dict[str, Any]) -> Shown:
 def _asks_for_help(name: str, rest: str) -> bool:
     words = rest.split()
     # What these send or run may hold a --help of its own.
-    meant = {"predict": words[:1], "debug": words[:2]}
+    meant = {"predict": words[:1], "debug": words[:2], "profile": words[:2]}
     return options.wants_help(meant.get(name, words))
 
 

@@ -20,6 +20,7 @@ from nbserve.profiling.comparison import Comparison, Measure
 from nbserve.profiling.fixes import Fix
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.load import Job, Outcome
+from nbserve.profiling.options import AbOptions
 from nbserve.profiling.requests import Reply, Request, chosen
 from nbserve.profiling.statistics import LEAST_PAIRS, estimate
 from nbserve.profiling.summary import assignments
@@ -36,22 +37,6 @@ PATIENCE = 3
 BLOCK_LIMIT_S = 60.0
 
 OnProgress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class AbOptions:
-    """How to compare: `clients` None is what was seen last, `requests` empty are the recorded ones."""
-
-    apply: bool = False
-    clients: int | None = None
-    requests: Sequence[Request] = ()
-    seconds: float = 20.0
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0:
-            raise ProfileError(f"seconds is {self.seconds}; it takes more than 0")
-        if self.clients is not None and self.clients < 1:
-            raise ProfileError(f"clients is {self.clients}; it takes 1 or more")
 
 
 @dataclass(frozen=True)

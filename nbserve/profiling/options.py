@@ -1,11 +1,13 @@
-"""What to record, and who asks meanwhile."""
+"""What to record, and who asks meanwhile; what to compare, and for how long."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbserve.errors import ProfileError
+from nbserve.profiling.requests import Request
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,22 @@ class ProfileOptions:
             "memory": self.memory,
             "shapes": self.shapes,
         }
+
+
+@dataclass(frozen=True)
+class AbOptions:
+    """How to compare: `clients` None is what was seen last, `requests` empty are the recorded ones."""
+
+    apply: bool = False
+    clients: int | None = None
+    requests: Sequence[Request] = ()
+    seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise ProfileError(f"--seconds is {self.seconds:g}; it takes more than 0")
+        if self.clients is not None and self.clients < 1:
+            raise ProfileError(f"--clients is {self.clients}; it takes 1 or more")
 
 
 _NOT_FOR_A_START = {

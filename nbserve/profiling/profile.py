@@ -11,6 +11,7 @@ from pathlib import Path
 from nbserve.errors import ProfileError
 from nbserve.profiling import last, summary
 from nbserve.profiling.load import Outcome
+from nbserve.profiling.peak import peak_gflops
 from nbserve.trace import chrome, diagnose, ops, pack, stitch
 from nbserve.trace.model import Finding, OpRow, Recording, SpanObject, Timeline
 
@@ -33,7 +34,7 @@ class Profile:
         """Read a recording whose files lie in `folder`, which goes with the profile."""
         try:
             timeline = stitch.timeline(recording)
-            profile = cls(timeline, diagnose.findings(timeline), load)
+            profile = cls(timeline, diagnose.findings(timeline, peak_gflops=peak_gflops), load)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -56,13 +57,8 @@ class Profile:
 
     def save(self, path: str | Path) -> Path:
         """Write a Chrome trace (.json, .json.gz), which Perfetto opens, or the interactive page (.html)."""
-        path = Path(path).expanduser()
-        if path.suffix == ".html":
-            _write(path, self._save_page)
-        elif path.name.endswith((".json", ".json.gz")):
-            _write(path, self._save_trace)
-        else:
-            raise ProfileError(f"{path} ends in none of .json, .json.gz (Chrome trace) and .html (page)")
+        path = check_path(Path(path).expanduser())
+        _write(path, self._save_page if path.suffix == ".html" else self._save_trace)
         return path
 
     def _save_trace(self, path: Path) -> None:
@@ -88,6 +84,15 @@ class Profile:
         return picture.png(self.timeline, self.findings)
 
 
+def check_path(path: Path) -> Path:
+    """The path, if a profile can be saved as that; raises ProfileError."""
+    if not path.name.endswith((".html", ".json", ".json.gz")):
+        raise ProfileError(f"{path} ends in none of .json, .json.gz (Chrome trace) and .html (page)")
+    if not path.parent.is_dir():
+        raise ProfileError(f"cannot write {path}: there is no folder {path.parent}")
+    return path
+
+
 def _write(path: Path, write: Callable[[Path], None]) -> None:
     """Write beside it, then put it in place: no reader and no failure leaves half a file."""
     # The ending decides how it is written.
@@ -98,4 +103,4 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise ProfileError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        new.unlink(missing_ok=True) if new.parent.is_dir() else None
+        new.unlink(missing_ok=True)
