@@ -35,10 +35,8 @@ PACKAGES = {
     "openxla": Package("torch_xla", "torch_xla"),
     "tensorrt": Package("torch_tensorrt", "torch-tensorrt"),
     "torch_tensorrt": Package("torch_tensorrt", "torch-tensorrt"),
-    "onnxrt": Package("onnxruntime", "onnxruntime onnxscript"),
+    "onnxrt": Package("onnxscript", "onnxruntime onnxscript"),
     "openvino": Package("openvino.torch", "openvino"),
-    "ipex": Package("intel_extension_for_pytorch", "intel-extension-for-pytorch"),
-    "tvm": Package("tvm", "apache-tvm"),
 }
 
 
@@ -70,10 +68,18 @@ def check_backend(name: str) -> None:
     if package is not None:
         _import(name, package)
     known = torch._dynamo.list_backends(None)
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, *PACKAGES], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        raise TuningError(f"compile is {name!r}, which torch {torch.__version__} does not know: {hint}")
+    if name == "onnxrt" and name not in known:
+        from nbserve.worker.tuning import onnxrt
+
+        onnxrt.register()
+    if name in (*known, "onnxrt"):
+        return
+    text = f"compile is {name!r}, which torch {torch.__version__} does not know"
+    if package is not None:
+        raise TuningError(f"{text}, nor does {package.module} bring it: another release of one of them may")
+    near = difflib.get_close_matches(name, [*known, *PACKAGES], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    raise TuningError(f"{text}: {hint}")
 
 
 def compiled(forward: Forward, backend: str, mode: str) -> Forward:
