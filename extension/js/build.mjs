@@ -1,5 +1,6 @@
 // Bundles each viewer into the one file that ships in the Python package: `node build.mjs [FOLDER]`.
 import { build } from "esbuild";
+import { copyFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
 
@@ -18,3 +19,6 @@ await build({
   legalComments: "none",
   loader: { ".css": "text" },
 });
+
+// The picture is drawn in Python with the same colours.
+await copyFile(path.join(here, "src/trace/look.json"), path.join(folder, "look.json"));

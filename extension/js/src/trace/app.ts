@@ -3,7 +3,7 @@
 import { chromeTrace } from "./chrome";
 import { button, h } from "./dom";
 import { Details } from "./details";
-import { FAMILIES } from "./families";
+import { familyNamed } from "./families";
 import { Flame } from "./flame";
 import { applyTheme, legend } from "./legend";
 import type { Trace } from "./model";
@@ -69,7 +69,7 @@ export class App {
     const { stacks } = this.trace.header;
     if (Object.keys(stacks).length) {
       const caption = h("p", { class: "caption" }, "Python functions, sampled while batches ran: the wider, the more time. Click a box to look closer.");
-      this.stacks.show(stackTree(stacks, FAMILIES.indexOf("python")));
+      this.stacks.show(stackTree(stacks, familyNamed("python")));
       pages.push(["Python stacks", h("div", {}, caption, this.stacks.element)]);
     }
     pages.push(["Operators", h("div", {}, this.tableTitle, this.table.element)]);

@@ -1,56 +1,26 @@
 // Which family an event belongs to: it says the colour, so that the kind of work is seen before any name is read.
 
+import look from "./look.json";
 import type { Header } from "./model";
 
-export const FAMILIES = [
-  "batch",
-  "matmul",
-  "attention",
-  "norm",
-  "elementwise",
-  "copy",
-  "launch",
-  "sync",
-  "python",
-  "other",
-] as const;
+/** The families; an event's is an index into these. The picture in nbserve/trace/picture.py reads the same file. */
+export const FAMILIES = look.families;
 
-export type Family = (typeof FAMILIES)[number];
+export function familyNamed(name: string): number {
+  return FAMILIES.findIndex((family) => family.name === name);
+}
 
-export const FAMILY_LABELS: Record<Family, string> = {
-  batch: "batch",
-  matmul: "matrix products, convolutions",
-  attention: "attention",
-  norm: "norms, softmax, sums",
-  elementwise: "elementwise",
-  copy: "copies, layout",
-  launch: "launches",
-  sync: "waiting for the GPU",
-  python: "Python",
-  other: "other",
-};
+const PATTERNS = FAMILIES.map(({ pattern }) => (pattern ? new RegExp(pattern, "i") : null));
+const OF_CATEGORY: Record<string, string> = look.categories;
 
-const PATTERNS: [RegExp, Family][] = [
-  [/^nbserve\.batch/, "batch"],
-  [/synchronize|\bitem\b|_local_scalar_dense|StreamWaitEvent/i, "sync"],
-  [/attention|flash|sdpa|fmha/i, "attention"],
-  [/^(cuda|cu|hip)[A-Z]\w*(Launch|Graph)/, "launch"],
-  [/memcpy|memset|copy|::to$|::_to|contiguous|clone|::cat|::stack|transpose|permute|reshape|view|::t$|expand|as_strided|slice|select|index|embedding|gather|empty|resize/i, "copy"],
-  [/mm\b|matmul|linear|conv|gemm|bmm|einsum|cutlass|cublas|mkldnn|wgmma|xmma|addmv|::mv$|::dot$/i, "matmul"],
-  [/norm|softmax|reduce|::sum|mean|::max|::min|argmax|pool|welford|topk|sort/i, "norm"],
-  [/elementwise|add|mul|sub|div|relu|gelu|silu|sigmoid|tanh|exp|pow|sqrt|dropout|clamp|where|fill|zero|ones|triton|neg|::gt|::lt|::eq/i, "elementwise"],
-];
-
-/** The family, as an index into FAMILIES, of each name; a category that says more than the name goes first. */
+/** The family of each name, and of each category that says more than a name (else -1). */
 export function familiesOf(header: Header): { ofName: Uint8Array; ofCategory: Int8Array } {
-  const ofName = Uint8Array.from(header.names, (name) => FAMILIES.indexOf(byName(name)));
-  const ofCategory = Int8Array.from(header.categories, (category) =>
-    category === "python" ? FAMILIES.indexOf("python") : category === "overhead" ? FAMILIES.indexOf("other") : -1,
-  );
+  const ofName = Uint8Array.from(header.names, familyOfName);
+  const ofCategory = Int8Array.from(header.categories, (category) => familyNamed(OF_CATEGORY[category] ?? ""));
   return { ofName, ofCategory };
 }
 
-function byName(name: string): Family {
-  for (const [pattern, family] of PATTERNS) if (pattern.test(name)) return family;
-  return "other";
+function familyOfName(name: string): number {
+  const found = PATTERNS.findIndex((pattern) => pattern?.test(name));
+  return found < 0 ? familyNamed("other") : found;
 }

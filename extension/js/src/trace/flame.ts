@@ -1,7 +1,6 @@
 // The flame graph: each box as wide as its time, what it called below it; a click on a box makes it the widest.
 
 import { h } from "./dom";
-import { FAMILIES } from "./families";
 import type { Theme } from "./theme";
 import type { Node } from "./tree";
 import { count, duration, percent } from "./units";
@@ -61,7 +60,7 @@ export class Flame {
   }
 
   private box(node: Node, left: number, width: number, level: number, path: Node[]): HTMLElement {
-    const colour = node.family < 0 ? this.theme.families.batch : this.theme.families[FAMILIES[node.family]!];
+    const colour = node.family < 0 ? this.theme.background : this.theme.families[node.family]!;
     const place = `left: ${left * 100}%; width: ${width * 100}%; top: ${level * ROW_PX}px; background: ${colour}`;
     const isOpen = level === this.path.length - 1;
     return h(

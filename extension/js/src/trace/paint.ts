@@ -1,7 +1,6 @@
 // One frame of the timeline: pixels first, then the texts and lines above them.
 
 import { paintRow, type Bar, type Place } from "./bars";
-import { FAMILIES } from "./families";
 import { AXIS, type Frame } from "./frame";
 import { visibleSpans } from "./lanes";
 import type { Group } from "./layout";
@@ -160,8 +159,8 @@ function rowPlace(group: Group, row: number, frame: Frame): Place {
 
 function coloursOf(theme: Theme): Colours {
   const band = pixel(theme.band);
-  const families = FAMILIES.map((family) => pixel(theme.families[family]));
-  const stages = new Map(Object.entries(theme.stages).map(([name, colour]) => [name, pixel(colour)]));
+  const families = theme.families.map(pixel);
+  const stages = new Map([...theme.stages].map(([name, colour]) => [name, pixel(colour)]));
   const dim = (colour: Pixel): Pixel => mix(colour, band, 0.22);
   return {
     background: pixel(theme.background),

@@ -1,29 +1,19 @@
 // The stages of a request, in words, and as a bar.
 
 import { h } from "./dom";
+import look from "./look.json";
 import type { Stage } from "./model";
 import { duration, percent } from "./units";
 
-const LABELS: Record<string, [label: string, meaning: string]> = {
-  receive: ["receive", "reading the request from the network"],
-  queue: ["queue", "waiting until a worker is free"],
-  batch_wait: ["batch wait", "waiting for more requests to fill the batch"],
-  ipc: ["hand over", "going from the server to the worker and back"],
-  preprocess: ["preprocess", "the handler's preprocess"],
-  inference: ["inference", "the handler's inference"],
-  postprocess: ["postprocess", "the handler's postprocess"],
-  encode: ["encode", "turning the result into bytes"],
-  respond: ["respond", "sending the answer"],
-};
-
-export const STAGES = Object.keys(LABELS);
+/** The stages in their order. */
+export const STAGES = look.stages;
 
 export function stageLabel(name: string): string {
-  return LABELS[name]?.[0] ?? name;
+  return STAGES.find((stage) => stage.name === name)?.label ?? name;
 }
 
-export function stageMeaning(name: string): string {
-  return LABELS[name]?.[1] ?? name;
+function stageMeaning(name: string): string {
+  return STAGES.find((stage) => stage.name === name)?.meaning ?? name;
 }
 
 /** One bar as long as the request, each stage in its colour and, where there is room, with its name and share. */

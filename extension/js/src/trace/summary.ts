@@ -55,7 +55,12 @@ function item(header: Header, finding: Finding, isOpen: boolean): HTMLElement {
 export function commandOf(endpoint: string, finding: Finding): string | null {
   const settings = Object.entries(finding.settings);
   if (!settings.length) return null;
-  return `%serve profile ${endpoint} --ab ${settings.map(([name, value]) => `${name}=${String(value)}`).join(",")}`;
+  return `%serve profile ${endpoint} --ab ${settings.map(([name, value]) => `${name}=${written(value)}`).join(",")}`;
+}
+
+/** As Python writes it. */
+function written(value: unknown): string {
+  return value === true ? "True" : value === false ? "False" : String(value);
 }
 
 function copyable(command: string): HTMLElement {

@@ -1,6 +1,6 @@
 // Light or dark, as the page around the viewer is, and the colours of each.
 
-import type { Family } from "./families";
+import look from "./look.json";
 
 export interface Theme {
   isDark: boolean;
@@ -12,8 +12,9 @@ export interface Theme {
   accent: string;
   match: string;
   onBar: string;
-  families: Record<Family, string>;
-  stages: Record<string, string>;
+  /** By the order of FAMILIES. */
+  families: string[];
+  stages: Map<string, string>;
 }
 
 export const LIGHT: Theme = {
@@ -26,29 +27,8 @@ export const LIGHT: Theme = {
   accent: "#1d5fd1",
   match: "#d6006c",
   onBar: "#10151f",
-  families: {
-    batch: "#cfd6e0",
-    matmul: "#6aa5f5",
-    attention: "#a596f5",
-    norm: "#4cc3b0",
-    elementwise: "#f5b352",
-    copy: "#f08ba0",
-    launch: "#c4b69c",
-    sync: "#e2574c",
-    python: "#a3c95e",
-    other: "#b4bfcc",
-  },
-  stages: {
-    receive: "#a9b6c6",
-    queue: "#f2a93b",
-    batch_wait: "#f8d57e",
-    ipc: "#bba9ec",
-    preprocess: "#45c1c6",
-    inference: "#52ad68",
-    postprocess: "#a8d67a",
-    encode: "#8db4ea",
-    respond: "#6a8fc4",
-  },
+  families: look.families.map((family) => family.light),
+  stages: new Map(look.stages.map((stage) => [stage.name, stage.light])),
 };
 
 export const DARK: Theme = {
@@ -61,29 +41,8 @@ export const DARK: Theme = {
   accent: "#6ea8ff",
   match: "#ff5fae",
   onBar: "#ffffff",
-  families: {
-    batch: "#404b5b",
-    matmul: "#2f6fc9",
-    attention: "#6c5ad0",
-    norm: "#1d8574",
-    elementwise: "#a86e14",
-    copy: "#ab465f",
-    launch: "#756a55",
-    sync: "#c8392f",
-    python: "#597a24",
-    other: "#566273",
-  },
-  stages: {
-    receive: "#5f6f83",
-    queue: "#b97a12",
-    batch_wait: "#8d7328",
-    ipc: "#6e5bab",
-    preprocess: "#18858a",
-    inference: "#2c7d42",
-    postprocess: "#5f8a34",
-    encode: "#3c68a6",
-    respond: "#2f4f80",
-  },
+  families: look.families.map((family) => family.dark),
+  stages: new Map(look.stages.map((stage) => [stage.name, stage.dark])),
 };
 
 /** Calls `apply` with the theme now and whenever it changes. */

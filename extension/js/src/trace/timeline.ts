@@ -11,6 +11,8 @@ import { LIGHT, type Theme } from "./theme";
 import { describe, Tooltip } from "./tooltip";
 
 const NARROW = 640;
+const MIN_HEIGHT = 160;
+const MAX_HEIGHT = 540;
 
 export class Timeline {
   readonly element: HTMLElement;
@@ -140,6 +142,8 @@ export class Timeline {
   private paint(): void {
     const frame = this.frame();
     if (!frame.width || !frame.height) return;
+    const ideal = Math.max(MIN_HEIGHT, Math.min(MAX_HEIGHT, this.scene.layout.height + AXIS + 4));
+    this.scroller.style.height = `${ideal}px`;
     this.spacer.style.height = `${Math.max(0, this.scene.layout.height + AXIS - frame.height)}px`;
     const [width, height] = [Math.round(frame.width * frame.ratio), Math.round(frame.height * frame.ratio)];
     if (this.canvas.width !== width || this.canvas.height !== height) {
