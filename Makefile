@@ -9,14 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport VIRTUAL_ENV
 
 TORCH := $(shell grep '^torch==' constraints.txt)
-PURE := not process and not notebook
+PURE := not process and not notebook and not browser
 CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 
 # Installs a Debian package, or says which one is missing.
 debian = { test "$$(id -u)" = 0 && apt-get install -y $(1); } || { echo 'please install the package $(1)'; false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check bench clean
+.PHONY: help demo lab test check js bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -46,18 +46,23 @@ lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
 test: $(VENV)/.installed  ## all tests
 	@command -v curl >/dev/null || { $(call debian,curl); } || true
 	@command -v g++ >/dev/null || { $(call debian,g++); } || true
+	@command -v chromium >/dev/null || { $(call debian,chromium fonts-dejavu-core); } || true
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/mypy
+	$(BIN)/python extension/js/build.py --check
 	$(BIN)/python -m pytest -q -m '$(PURE)'
+
+js: $(VENV)/.installed  ## build the trace viewer from extension/js
+	$(BIN)/python extension/js/build.py
 
 bench: $(VENV)/.bench  ## measure against other servers (needs wrk)
 	@command -v wrk >/dev/null || { $(call debian,wrk); }
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venvs demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venvs extension/js/node_modules demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
