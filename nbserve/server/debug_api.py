@@ -6,33 +6,21 @@ import asyncio
 import base64
 from typing import Any, get_args
 
-import orjson
-from tornado.iostream import StreamClosedError
-
 from nbserve.errors import BadRequest, Unavailable
 from nbserve.server import debugging
 from nbserve.server.api_handler import ApiHandler
 from nbserve.server.endpoint import Endpoint
 from nbserve.server.own_request import DEBUG_HEADER
 from nbserve.server.standins import Mode
+from nbserve.server.stream import StreamHandler
 
 
-class HoldsHandler(ApiHandler):
+class HoldsHandler(StreamHandler):
     """A line of JSON at once and at each change, until the client hangs up or the endpoint is gone."""
 
     async def get(self, name: str) -> None:
         endpoint = self.server.endpoints.get(name)
-        self.set_header("Content-Type", "application/x-ndjson")
-        self._following = asyncio.ensure_future(self._follow(endpoint))
-        try:
-            await self._following
-        except (asyncio.CancelledError, StreamClosedError):
-            return  # The client hung up, which is known by the one or by the other first.
-        await self.finish()
-
-    def on_connection_close(self) -> None:
-        if (following := getattr(self, "_following", None)) is not None:
-            following.cancel()
+        await self.follow(self._follow(endpoint))
 
     async def _follow(self, endpoint: Endpoint) -> None:
         said: list[dict[str, Any]] | None = None
@@ -41,8 +29,7 @@ class HoldsHandler(ApiHandler):
             # The time that is left runs down by itself: that is no news.
             if (news := [{**hold, "goes_on_in_s": None} for hold in held]) != said:
                 said = news
-                self.write(orjson.dumps({"held": held}) + b"\n")
-                await self.flush()
+                await self.say({"held": held})
                 continue  # Something may have changed while that was sent.
             await endpoint.changes.wait()
 

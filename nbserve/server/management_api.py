@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
-import orjson
 import tornado.httpserver
 import tornado.web
 from tornado.netutil import bind_sockets
 
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
-from nbserve.errors import NbserveError, NotFound, StartError
+from nbserve.errors import NotFound
 from nbserve.server import debug_api, profile_api, trial_api
-from nbserve.server.api_handler import ApiHandler, Managed, error_object
+from nbserve.server.api_handler import ApiHandler, Managed
+from nbserve.server.stream import StreamHandler
 
 
 class ServerHandler(ApiHandler):
@@ -28,7 +27,7 @@ class EndpointsHandler(ApiHandler):
         self.send(self.server.status()["endpoints"])
 
 
-class EndpointHandler(ApiHandler):
+class EndpointHandler(StreamHandler):
     def get(self, name: str) -> None:
         self.send(self.server.endpoint_status(name))
 
@@ -43,41 +42,20 @@ class EndpointHandler(ApiHandler):
 
     async def put(self, name: str) -> None:
         """Deploy a bundle; answers with a line of JSON for each step, the last is `ready` or `failed`."""
-        wish = self.body_object()
-        self.set_header("Content-Type", "application/x-ndjson")
-        self._deploying = asyncio.ensure_future(self._deploy(name, wish))
-        try:
-            await self._deploying
-            self._say({"event": "ready", "endpoint": self.server.endpoint_status(name)})
-        except NbserveError as error:
-            stack = error.traceback_text if isinstance(error, StartError) else ""
-            self._say({"event": "failed", **error_object(error), "traceback": stack})
-        except asyncio.CancelledError:
-            return  # The client went away: the roll-out was undone.
-        await self.finish()
+        await self.follow(self._deploy(name, self.body_object()))
 
     async def _deploy(self, name: str, wish: dict[str, Any]) -> None:
         bundle = Bundle.read(Path(wish.get("bundle", "")))
         config = EndpointConfig().changed({**bundle.settings, **wish.get("settings", {})})
         if wish.get("port"):
             await self.server.listen(wish["port"])
-        self._progress("waiting for torch to be imported")
+        self.progress("waiting for torch to be imported")
         await self.server.nursery.ready()
         if bundle.imports:
-            self._progress(f"importing {', '.join(bundle.imports)}")
+            self.progress(f"importing {', '.join(bundle.imports)}")
             await self.server.nursery.preimport(bundle.imports)
-        await self.server.endpoints.deploy(name, bundle, config, self._progress)
-
-    def on_connection_close(self) -> None:
-        if (deploying := getattr(self, "_deploying", None)) is not None:
-            deploying.cancel()
-
-    def _progress(self, text: str) -> None:
-        self._say({"event": "progress", "text": text})
-
-    def _say(self, event: dict[str, Any]) -> None:
-        self.write(orjson.dumps(event) + b"\n")
-        self.flush()
+        await self.server.endpoints.deploy(name, bundle, config, self.progress)
+        self.say({"event": "ready", "endpoint": self.server.endpoint_status(name)})
 
 
 class LogsHandler(ApiHandler):

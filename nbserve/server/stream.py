@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -31,7 +32,9 @@ class StreamHandler(ApiHandler):
             self.say({"event": "failed", **error_object(error), "traceback": stack})
         except (asyncio.CancelledError, StreamClosedError):
             return  # The client hung up, which is known by the one or by the other first.
-        await self.finish()
+        # Who has read the last line may be gone before the answer's end is sent.
+        with suppress(StreamClosedError):
+            await self.finish()
 
     def say(self, event: dict[str, Any]) -> asyncio.Future[None]:
         return self.send_part(orjson.dumps(event) + b"\n")
@@ -42,7 +45,7 @@ class StreamHandler(ApiHandler):
             self._has_begun = True
             self.set_header("Content-Type", "application/x-ndjson")
         self.write(data)
-        flushed = self.flush()
+        flushed = asyncio.ensure_future(self.flush())
         # Who does not wait for it hears of a client that hung up by `on_connection_close`.
         flushed.add_done_callback(lambda done: done.cancelled() or done.exception())
         return flushed
