@@ -26,6 +26,8 @@ _PRODUCTS = """
 MATMULS = frozenset(f"{space}::{name}" for space in ("aten", "mkldnn", "mkl") for name in _PRODUCTS.split())
 COPIES = frozenset(f"aten::{name}" for name in ("copy_", "_to_copy", "to", "clone", "contiguous", "_copy_from"))
 ITEMS = frozenset(("aten::item", "aten::_local_scalar_dense", "aten::is_nonzero"))
+# What takes a tensor apart into those that an item is asked of.
+PARTS = frozenset(("aten::unbind", "aten::select"))
 RANDOM = frozenset(("aten::native_dropout", "aten::bernoulli_", "aten::_fused_dropout"))
 
 Chosen = NDArray[np.bool_]
