@@ -12,8 +12,8 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PURE := not process and not notebook and not browser
 CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 
-# Installs a Debian package, or says which one is missing.
-debian = { test "$$(id -u)" = 0 && apt-get install -y $(1); } || { echo 'please install the package $(1)'; false; }
+# Installs Debian packages, or says which are missing. A new machine has no list of them, or an old one.
+debian = { test "$$(id -u)" = 0 && { apt-get install -y $(1) || { apt-get update && apt-get install -y $(1); }; }; } || { echo 'please install the package $(1)'; false; }
 
 .DEFAULT_GOAL := help
 .PHONY: help demo lab test check js bench clean
