@@ -48,13 +48,19 @@ def _write(timeline: Timeline, file: IO[bytes] | gzip.GzipFile) -> None:
 
 def events(timeline: Timeline, base_ns: int) -> Iterator[Event]:
     """All events of the trace: requests, batches, then the workers' own."""
-    yield named("process", {"pid": REQUESTS_PID, "tid": 0}, "requests")
+    yield from _process(REQUESTS_PID, "requests", order=-2)
     yield from _requests(timeline, base_ns)
-    yield named("process", {"pid": BATCHES_PID, "tid": 0}, "batches")
+    yield from _process(BATCHES_PID, "batches", order=-1)
     yield from _batches(timeline, base_ns)
     for worker in timeline.recording["workers"]:
         yield from ownevents.of_worker(timeline, worker, base_ns)
         yield from _memory(timeline, worker["index"], worker["pid"], base_ns)
+
+
+def _process(pid: int, name: str, order: int) -> Iterator[Event]:
+    place: Place = {"pid": pid, "tid": 0}
+    yield named("process", place, name)
+    yield {"ph": "M", "name": "process_sort_index", "ts": 0, **place, "args": {"sort_index": order}}
 
 
 class Lanes:
