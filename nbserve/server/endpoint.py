@@ -125,6 +125,8 @@ class Endpoint:
             await self.current.configure(config)
             return
         version = self._make_version(self, bundle, config)
+        if self.current is not None and not bundle.golden():
+            version.recorded = self.current.bundle
         on_progress(f"starting {config.workers} worker{'s' * (config.workers > 1)} of {self.name} {bundle.version}")
         self._starting = version
         telling = asyncio.create_task(self._tell_of_holds(version, on_progress))
@@ -180,7 +182,7 @@ class Endpoint:
 
     async def _probe(self, version: Version, on_progress: OnProgress) -> None:
         """The new version answers a recorded request before it takes over; a server error keeps the old one."""
-        golden = version.bundle.golden() or (self.current.bundle.golden() if self.current else [])
+        golden = version.recorded.golden()
         if not golden:
             return
         on_progress("checking that it answers a recorded request")

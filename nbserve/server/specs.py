@@ -23,6 +23,7 @@ def start_spec(version: Version, worker: Worker) -> dict[str, Any]:
     config, around = version.config, version.around
     return {
         "bundle": str(version.bundle.path),
+        "recorded": str(version.recorded.path),
         "endpoint": version.name,
         "version": version.version,
         "worker_index": worker.index,

@@ -57,6 +57,8 @@ class Version:
         self.label = around.label or around.name
         self.id_prefix = around.id_prefix
         self.bundle = bundle
+        # Whose recorded requests try it out before it serves.
+        self.recorded = bundle
         self.config = config
         self.batcher = Batcher(config)
         self.crew = Crew(self, around.supervisor, around.on_change)

@@ -14,8 +14,9 @@ class WorkerSpec:
 
     `debug_socket` is where its debugging agent listens (None: it has no agent); `breakpoints` says whether a
     `breakpoint()` holds from the start, `hold_timeout_s` for how long when no debugger comes. `compile_cache` is the
-    folder where torch.compile keeps what it made, for the workers that follow. `profile` is what to record from the
-    start on (None: nothing), as in the server's "profile" message.
+    folder where torch.compile keeps what it made, for the workers that follow. `recorded` is the bundle whose
+    recorded requests warm the worker, where it has none itself. `profile` is what to record from the start on (None:
+    nothing), as in the server's "profile" message.
     """
 
     bundle: str
@@ -37,6 +38,7 @@ class WorkerSpec:
     channels_last: bool = False
     inference_mode: bool = False
     compile_cache: str | None = None
+    recorded: str = ""
     profile: dict[str, Any] | None = None
 
     @classmethod

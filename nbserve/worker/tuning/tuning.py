@@ -82,7 +82,7 @@ class Tuning:
     def warm_up(self, runner: Runner, metrics: UserMetrics) -> None:
         """Compile for the sizes that batches will have, by running recorded requests."""
         backend, began = self._spec.compile, time.monotonic()
-        recorded = Bundle.read(self._spec.bundle).golden()
+        recorded = Bundle.read(self._spec.recorded or self._spec.bundle).golden()
         if not recorded:
             log(f"compiled by {backend}: no request is recorded yet, so the first ones will wait for the compiler")
             return
