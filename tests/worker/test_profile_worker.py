@@ -79,6 +79,7 @@ class State(nbserve.Handler):
             "threads": sorted(thread.name for thread in threading.enumerate()),
             "tracemalloc": tracemalloc.is_tracing(),
             "profile": sys.getprofile() is not None,
+            "switch_us": round(sys.getswitchinterval() * 1e6),
             "inductor": "torch._inductor" in sys.modules,
             "descriptors": len(os.listdir("/proc/self/fd")),
             "recordings": sum(type(each).__name__ == "Recording" for each in gc.get_objects()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 import time
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple
 from nbserve.worker.debug.stacks import is_ours, is_standard, shown_file
 
 INTERVAL_MS = 5
+# How soon Python code lets the sampler in. At Python's own 5 ms samples of short batches would all be of what lets go
+# of the GIL by itself, such as torch's operators.
+SWITCH_S = 50e-6
 
 
 class Clock:
@@ -57,11 +61,14 @@ class Sampler:
         self._counted_ns = 0
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nbserve-sampler", daemon=True)
+        self._switch_s = sys.getswitchinterval()
 
     def start(self) -> None:
+        sys.setswitchinterval(SWITCH_S)
         self._thread.start()
 
     def stop(self) -> None:
+        sys.setswitchinterval(self._switch_s)
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -85,7 +92,9 @@ class Sampler:
 
     def _run(self) -> None:
         # The frame in a call of its own: one that is kept keeps alive what its function holds.
-        while not self._is_over.wait(INTERVAL_MS / 1000):
+        # At intervals of chance: even ones would meet batches that come at even ones in the same place again and again.
+        chance = random.Random(0)
+        while not self._is_over.wait(INTERVAL_MS / 1000 * chance.uniform(0.5, 1.5)):
             self.take(sys._current_frames()[self._main])
 
     def _stack(self, frame: types.FrameType) -> tuple[tuple[types.CodeType, int], ...]:

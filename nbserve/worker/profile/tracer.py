@@ -48,7 +48,7 @@ class Tracer:
 
     def start(self) -> None:
         """Begin, in this thread; not where the handler's code has begun before."""
-        if torch._C._autograd._profiler_enabled() or _profiler._is_profiler_enabled:
+        if torch._C._autograd._profiler_enabled() or getattr(_profiler, "_is_profiler_enabled", False):
             self.why_over = OWN_FIRST
             return
         # Else Kineto writes its own doings into the endpoint's log. It reads this once.
@@ -59,7 +59,12 @@ class Tracer:
         self._thread = threading.get_ident()
         # Not torch.profiler's: that imports torch._inductor when it starts, which takes seconds.
         profile = _profiler.profile(use_kineto=True, experimental_config=self._config(), **self._options)
-        profile.__enter__()
+        try:
+            profile.__enter__()
+        except BaseException:
+            # Torch has noted that one runs before it tried to start it.
+            _profiler._is_profiler_enabled = False
+            raise
         self._profile = profile
         self._prepare = _profiler._prepare_profiler
         _profiler._prepare_profiler = self._make_way
