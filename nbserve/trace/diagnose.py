@@ -20,6 +20,7 @@ RULES: Sequence[Rule] = (
     machine.oversubscribed,
     requests.batch_wait,
     requests.slow_preprocess,
+    requests.slow_postprocess,
     model.item_syncs,
     model.launch_bound,
     model.slow_python,
@@ -49,6 +50,7 @@ _CAUSES = frozenset(
     (
         "oversubscribed-threads",
         "slow-preprocess",
+        "slow-postprocess",
         "item-syncs",
         "launch-bound",
         "slow-python",

@@ -132,6 +132,13 @@ def test_preprocessing_row_by_row_is_told_from_slow_code() -> None:
     assert "50 operators for each request" in only(built, "slow-preprocess").why
 
 
+def test_slow_postprocessing_is_told_too() -> None:
+    assert (
+        "Net.postprocess"
+        in only(clean(stages={"inference": 2.0, "postprocess": 3.0}, facts=HANDLER), "slow-postprocess").fix
+    )
+
+
 def test_reading_json_is_told_from_slow_code() -> None:
     bodies = {"bodies": {"count": 10, "bytes": 20_000_000, "json_bytes": 20_000_000}}
     finding = only(clean(stages={"preprocess": 7.0, "inference": 0.5}, ops=(), facts=bodies), "slow-preprocess")
@@ -177,6 +184,18 @@ def test_a_handler_that_turns_autograd_on_itself_has_it_in_the_code() -> None:
     finding = only(clean(facts=GRAD | HANDLER, settings={"inference_mode": True}), "autograd")
     assert finding.settings == {}
     assert "Net.inference" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("facts", "place"),
+    [
+        ({"stages": True, "handler": {"name": "Net", "methods": {"inference": ["cell", 9]}}}, "Net.inference (line 9)"),
+        ({"stages": True, "handler": {"name": "Net", "methods": {}}}, "Net.inference."),
+        ({"stages": False, "handler": {"name": "Net", "methods": {"handle": ["cell", 5]}}}, "Net.handle (line 5)"),
+    ],
+)
+def test_without_samples_a_fix_names_the_method(facts: dict[str, Any], place: str) -> None:
+    assert place in only(clean(facts=GRAD | facts, settings={"inference_mode": True}), "autograd").fix
 
 
 def test_many_tiny_operators_are_fused() -> None:
@@ -328,7 +347,7 @@ def test_whatever_was_recorded_the_findings_are_whole(
         assert all((finding.figure, finding.why, finding.fix))
         assert finding.why.endswith(".")
         assert finding.expected_gain >= 1.0
-        assert finding.value >= finding.threshold or finding.name in ("nothing-to-fix", "no-batches")
+        assert finding.value >= finding.threshold or finding.name == "no-batches"
         EndpointConfig().changed(finding.settings)
 
 

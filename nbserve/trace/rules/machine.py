@@ -55,44 +55,45 @@ def gpu_idle(m: Measures) -> Finding | None:
 
 def nothing_to_fix(m: Measures, peak: Peak = None) -> Finding:
     """What is left when no rule found anything: what the time goes into. No gain."""
-    figure, value = _bound(m, peak)
+    figure, value, threshold = _bound(m, peak)
     return Finding(
         name="nothing-to-fix",
         figure=figure,
         value=value,
-        threshold=limits.BOUND_SHARE,
+        threshold=threshold,
         why="No rule found anything that costs time without need.",
         fix="Nothing. For more requests a second: a smaller model, more cores, or more clients to fill the batches.",
         expected_gain=1.0,
     )
 
 
-def _bound(m: Measures, peak: Peak) -> tuple[str, float]:
+def _bound(m: Measures, peak: Peak) -> tuple[str, float, float]:
+    """What most of the time goes into, which share of it, and from which share on that counts."""
     handler_share = m.share(m.batch_ms)
     if handler_share < limits.BOUND_SHARE:
         rest = "the rest is HTTP and the way to the worker and back"
-        return f"the handler takes {m.batch_ms:.2f} of a request's {m.total_ms:.2f} ms, {rest}", handler_share
+        text = f"the handler takes {m.batch_ms:.2f} of a request's {m.total_ms:.2f} ms, {rest}"
+        return text, 1 - handler_share, 1 - limits.BOUND_SHARE
     matmul = m.matmul_share()
-    if matmul >= limits.BOUND_SHARE:
-        return _bound_by_matmul(m, matmul, peak)
+    if matmul >= limits.MATMUL_BOUND_SHARE:
+        return _bound_by_matmul(m, matmul, peak), matmul, limits.MATMUL_BOUND_SHARE
     name, share = m.top_operator()
     if share >= limits.TOP_SHARE:
-        return f"bound by {name}, {share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)", share
+        text = f"bound by {name}, {share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)"
+        return text, share, limits.TOP_SHARE
     place = hottest(m)
     where = f", most of it in {place.text()}" if place else ""
-    return (
-        f"bound by the handler's own code, {m.batch_ms:.1f} ms of a request's {m.total_ms:.1f} ms{where}",
-        handler_share,
-    )
+    text = f"bound by the handler's own code, {m.batch_ms:.1f} ms of a request's {m.total_ms:.1f} ms{where}"
+    return text, handler_share, limits.BOUND_SHARE
 
 
-def _bound_by_matmul(m: Measures, share: float, peak: Peak) -> tuple[str, float]:
+def _bound_by_matmul(m: Measures, share: float, peak: Peak) -> str:
     whole = f"{share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)"
     gflops = m.ops.gflops() if m.gpu is None else 0.0
     most = peak(m.threads()) if callable(peak) and gflops else peak
     if not gflops or callable(most) or not most:
-        return f"bound by matmul, {whole}", share
+        return f"bound by matmul, {whole}"
     # It may be faster than what was measured: some convolutions get by with less arithmetic than is counted.
     most = max(most, gflops)
     reached = f"{gflops / most:.0%} of this CPU's peak ({gflops:.0f} of {most:.0f} GFLOP/s)"
-    return f"bound by matmul at {reached}, {whole}", share
+    return f"bound by matmul at {reached}, {whole}"

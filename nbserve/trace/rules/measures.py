@@ -13,9 +13,9 @@ import numpy as np
 from nbserve.trace import stacks
 from nbserve.trace.model import Batch, Recording, SpanObject, StackNode, Timeline
 from nbserve.trace.rules.gpu import GpuUse, covered_ns, gpu_use
-from nbserve.trace.rules.operators import MATMULS, Chosen, Operators, operators
+from nbserve.trace.rules.operators import COPIES, ITEMS, MATMULS, PARTS, Chosen, Operators, operators
 from nbserve.trace.rules.operators import STAGES as BATCH_STAGES
-from nbserve.trace.rules.thresholds import MOST_GAIN, SIZE_SPREAD, SIZED_BATCHES
+from nbserve.trace.rules.thresholds import ITEM_CALLS, MOST_GAIN, SIZE_SPREAD, SIZED_BATCHES
 from nbserve.trace.rules.typical import midmean
 
 STAGES = ("receive", "queue", "batch_wait", "ipc", *BATCH_STAGES, "respond")
@@ -151,6 +151,20 @@ class Measures:
     def spent_ms(self, chosen: Chosen) -> float:
         """Milliseconds of a request in these operators."""
         return sum(self.of_stage(self.ops.total_ns(chosen & self.ops.within(stage)), stage) for stage in BATCH_STAGES)
+
+    def items_ms(self, stage: str) -> float:
+        """Milliseconds of a request in loops that take one number after another out of a tensor."""
+        if self.ops.per_batch(self.ops.of(ITEMS, stage)) < ITEM_CALLS:
+            return 0.0
+        return self.of_stage(self.ops.loop_ns(self.ops.of(ITEMS | PARTS, stage)), stage)
+
+    def copies_ms(self, stage: str | None = None) -> float:
+        """Milliseconds of a request in copies of some length."""
+        return self.spent_ms(self.ops.of(COPIES, stage) & self.ops.is_long)
+
+    def told_apart_ms(self, stage: str) -> float:
+        """What other rules find in a stage."""
+        return min(self.stage_ms[stage], self.items_ms(stage) + self.copies_ms(stage))
 
     def launch_ms(self) -> float:
         """Milliseconds of a request for getting the operators of inference going."""

@@ -7,7 +7,7 @@ from typing import Any
 from nbserve.trace.model import Finding
 from nbserve.trace.rules import thresholds as limits
 from nbserve.trace.rules.measures import Measures
-from nbserve.trace.rules.operators import COPIES, ITEMS, PARTS, RANDOM
+from nbserve.trace.rules.operators import COPIES, ITEMS, RANDOM
 from nbserve.trace.rules.places import hottest, initialize_text, method_text, model_name
 
 
@@ -120,7 +120,7 @@ def slow_python(m: Measures) -> Finding | None:
 def copies(m: Measures) -> Finding | None:
     """Gain: all of the copying is gone."""
     chosen = m.ops.of(COPIES) & m.ops.is_long
-    spent_ms = m.gpu.copy_ns / m.gpu.batches / 1e6 if m.gpu is not None else m.spent_ms(chosen)
+    spent_ms = m.gpu.copy_ns / m.gpu.batches / 1e6 if m.gpu is not None else m.copies_ms()
     share = m.share(spent_ms)
     if share < limits.COPY_SHARE or spent_ms < limits.LEAST_COPY_MS:
         return None
@@ -140,9 +140,9 @@ def item_syncs(m: Measures) -> Finding | None:
     """Gain: all of the loop, from taking the tensor apart to the last `.item()`."""
     chosen = m.ops.of(ITEMS)
     calls, stage = m.ops.per_batch(chosen), m.ops.main_stage(chosen)
-    spent_ms = m.of_stage(m.ops.loop_ns(m.ops.of(ITEMS | PARTS, stage)), stage)
+    spent_ms = m.items_ms(stage)
     share = m.share(spent_ms)
-    if calls < limits.ITEM_CALLS or share < limits.ITEM_SHARE or spent_ms < limits.LEAST_ITEM_MS:
+    if share < limits.ITEM_SHARE or spent_ms < limits.LEAST_ITEM_MS:
         return None
     return Finding(
         name="item-syncs",

@@ -35,11 +35,18 @@ def hottest(measures: Measures, *methods: str) -> Place | None:
 
 
 def method_text(measures: Measures, method: str) -> str:
-    """What a fix calls a method: with its hottest line if that is known."""
+    """What a fix calls the method that a stage runs: with its hottest line if that is known, else with its first."""
+    if any(facts.get("stages") is False for facts in measures.facts):
+        method = "handle"
     handler = _handler(measures)
-    place = hottest(measures, method)
     owner = f"{handler}.{method}" if handler else method
-    return f"{owner}, {place.text()}" if place and place.line else owner
+    place = hottest(measures, method)
+    if place and place.line:
+        return f"{owner}, {place.text()}"
+    first = next(
+        (f["handler"]["methods"].get(method) for f in measures.facts if "methods" in f.get("handler", {})), None
+    )
+    return f"{owner} (line {first[1]})" if first else owner
 
 
 def initialize_text(measures: Measures) -> str:

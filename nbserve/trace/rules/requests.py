@@ -101,17 +101,31 @@ def ipc(m: Measures) -> Finding | None:
 
 def slow_preprocess(m: Measures) -> Finding | None:
     """Gain: code that takes the whole batch at once needs about a tenth of the time."""
-    spent_ms = m.stage_ms["preprocess"]
-    share = m.share(spent_ms)
-    if share < limits.PREPROCESS_SHARE or spent_ms < limits.LEAST_PREPROCESS_MS:
-        return None
     why, fix = _preprocess_texts(m)
+    return _slow_stage(m, "preprocess", why, fix)
+
+
+def slow_postprocess(m: Measures) -> Finding | None:
+    """Gain: code that takes the whole batch at once needs about a tenth of the time."""
+    # Who asks a GPU for its results waits there for all that it has to do.
+    if m.gpu is not None:
+        return None
+    place = method_text(m, "postprocess")
+    why = "The outputs are made into answers in Python, while the model of this worker does nothing."
+    return _slow_stage(m, "postprocess", why, f"Take the batch at once with numpy or torch, in {place}.")
+
+
+def _slow_stage(m: Measures, stage: str, why: str, fix: str) -> Finding | None:
+    spent_ms = m.stage_ms[stage] - m.told_apart_ms(stage)
+    share = m.share(spent_ms)
+    if share < limits.STAGE_SHARE or spent_ms < limits.LEAST_STAGE_MS:
+        return None
     return Finding(
-        name="slow-preprocess",
-        figure=f"preprocess takes {spent_ms:.1f} ms, {share:.0%} of a request's {m.total_ms:.1f} ms "
+        name=f"slow-{stage}",
+        figure=f"{stage} takes {spent_ms:.1f} ms, {share:.0%} of a request's {m.total_ms:.1f} ms "
         f"(inference {m.stage_ms['inference']:.1f} ms)",
         value=share,
-        threshold=limits.PREPROCESS_SHARE,
+        threshold=limits.STAGE_SHARE,
         why=why,
         fix=fix,
         expected_gain=m.gain((1 - limits.VECTORISED_PART) * spent_ms),
@@ -127,7 +141,7 @@ def _preprocess_texts(m: Measures) -> tuple[str, str]:
         )
     place = method_text(m, "preprocess")
     rows = m.ops.per_batch(m.ops.within("preprocess")) / max(1.0, m.rows)
-    if m.rows >= 2 and rows >= 3:
+    if m.rows >= limits.ALONE_ROWS and rows >= limits.OPS_BY_ROW:
         return (
             f"It runs {rows:.0f} operators for each request instead of a few for the whole batch.",
             f"Stack the batch first and run each operator once, in {place}.",

@@ -13,9 +13,10 @@ MOST_GAIN = 50.0
 QUEUE_SHARE = 0.3
 BATCH_WAIT_SHARE = 0.3
 IPC_SHARE = 0.1
-PREPROCESS_SHARE = 0.25
+STAGE_SHARE = 0.25
 PYTHON_SHARE = 0.3
-COPY_SHARE = 0.1
+# Attention has to bring some of its inputs into order, which nobody can avoid.
+COPY_SHARE = 0.15
 ITEM_SHARE = 0.1
 LAUNCH_SHARE = 0.25
 
@@ -24,7 +25,9 @@ LEAST_BATCH_WAIT_MS = 0.5
 LEAST_IPC_MS = 1.0
 # Smaller bodies are on their way for as long as one of no bytes.
 LARGE_BODY_BYTES = 256 * 1024
-LEAST_PREPROCESS_MS = 1.0
+LEAST_STAGE_MS = 1.0
+# More operators for each row than this are a loop over rows.
+OPS_BY_ROW = 3.0
 LEAST_PYTHON_MS = 1.0
 LEAST_LAUNCH_MS = 0.3
 LEAST_COPY_MS = 0.3
@@ -53,7 +56,9 @@ ITEM_CALLS = 10
 ITEM_LOOP_US = 40.0
 
 MATMUL_SHARE = 0.7
+# From here on something is what the time goes into.
 BOUND_SHARE = 0.5
+MATMUL_BOUND_SHARE = 0.4
 TOP_SHARE = 0.2
 GPU_IDLE_SHARE = 0.3
 THREADS_PER_CORE = 1.0
