@@ -44,6 +44,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "debugwire.py": ("torch", "numpy", "tornado", *JUPYTER),
     "exchange.py": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "debugging": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
+    "trace": ("torch", "tornado", "socket", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "profiling": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
     "errors.py": ("torch", "numpy", "tornado", *JUPYTER),
