@@ -217,9 +217,9 @@ class _Reader:
 
     def _tell(self, notes: list[str], bad: int, negative: int) -> None:
         if left_out := bad + self._skipped:
-            notes.append(f"{left_out:,} events of the trace have no usable name, place or time and were left out.")
+            notes.append(f"Events left out as they have no usable name, place or time: {left_out:,}.")
         if negative:
-            notes.append(f"{negative:,} events of the trace end before they begin; they count as 0.")
+            notes.append(f"Events that end before they begin, and count as 0: {negative:,}.")
 
     def _correlations(self, columns: _Columns) -> NDArray[np.int64]:
         """Of launches and kernels; from the arrows between them where events do not name theirs."""
@@ -257,9 +257,13 @@ def nanoseconds(microseconds: NDArray[np.float64]) -> NDArray[np.int64]:
 def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     """As numbers; nan for what is none."""
     try:
-        return np.array(values, np.float64)
+        found = np.array(values, np.float64)
     except (TypeError, ValueError, OverflowError):
+        found = None
+    # Lists of one length would be a table.
+    if found is None or found.ndim != 1:
         return np.array([_float(value) for value in values], np.float64)
+    return found
 
 
 def _float(value: Any) -> float:

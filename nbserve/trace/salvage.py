@@ -139,8 +139,8 @@ class _Damage:
         self._places = 0
 
     def note(self, found: int) -> str:
-        places = f" and damaged in {self._places:,} places" if self._places else ""
-        return f"The trace is not complete{places}; the {found:,} events that are whole are shown."
+        places = f" (damaged places: {self._places:,})" if self._places else ""
+        return f"The trace is not complete{places}; what is whole is shown: {found:,} events."
 
     def whole_of(self, data: bytes) -> list[Any]:
         """The whole events of a piece of a trace that cannot be read at once."""
@@ -153,9 +153,11 @@ class _Damage:
             if at >= len(text) or text[at] == "]":
                 return events
             try:
-                event, at = decode(text, at)
-                events.append(event)
-            except (ValueError, RecursionError):
+                event, end = decode(text, at)
+                # Once more, as what Python's own reader lets pass (half characters, nan) nobody else can write again.
+                events.append(orjson.loads(orjson.dumps(event)))
+                at = end
+            except (ValueError, TypeError, RecursionError):
                 following = _NEXT_EVENT.search(text, at)
                 if following is None:
                     return events
