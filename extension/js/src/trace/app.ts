@@ -6,6 +6,7 @@ import { Details } from "./details";
 import { familyNamed } from "./families";
 import { Flame } from "./flame";
 import { applyTheme, legend } from "./legend";
+import { placesTable } from "./memory";
 import type { Trace } from "./model";
 import { openInPerfetto, perfettoUrl } from "./perfetto";
 import { Scene } from "./scene";
@@ -73,6 +74,11 @@ export class App {
       pages.push(["Python stacks", h("div", {}, caption, this.stacks.element)]);
     }
     pages.push(["Operators", h("div", {}, this.tableTitle, this.table.element)]);
+    const places = placesTable(this.trace.header.memory);
+    if (places) {
+      const caption = "Python's memory by the line that allocated it, while this was recorded.";
+      pages.push(["Memory", h("div", {}, h("p", { class: "caption" }, caption), places)]);
+    }
     return pages;
   }
 

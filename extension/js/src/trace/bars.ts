@@ -24,7 +24,10 @@ export interface Place {
   height: number;
 }
 
-/** Draws what of a row is visible into `place`; returns the bars that have room for a name. */
+/**
+ * Draws what of a row is visible into `place`; returns the bars that have room for a name. What is bold is seen however
+ * short it was.
+ */
 export function paintRow(
   raster: Raster,
   index: RowIndex,
@@ -33,6 +36,7 @@ export function paintRow(
   place: Place,
   colourOf: (event: number) => Pixel,
   background: Pixel,
+  isBold = false,
 ): Bar[] {
   const named: Bar[] = [];
   const scale = place.width / (view.end - view.start);
@@ -47,7 +51,7 @@ export function paintRow(
       if (right - left >= NAMED) named.push(bar);
       i += 1;
     } else {
-      i = thin(raster, index, row, i, view, place, colourOf, background);
+      i = thin(raster, index, row, i, view, place, colourOf, background, isBold);
     }
   }
   return named;
@@ -70,6 +74,7 @@ function thin(
   place: Place,
   colourOf: (event: number) => Pixel,
   background: Pixel,
+  isBold: boolean,
 ): number {
   const scale = place.width / (view.end - view.start);
   const column = Math.max(0, Math.floor((index.start[i]! - view.start) * scale));
@@ -78,7 +83,8 @@ function thin(
   const busy = Math.min(1, (index.busy[next]! - index.busy[i]!) * scale);
   const colour = colourOf(index.event[(i + next) >> 1]!);
   const left = place.left + column;
-  if (next - i === 1) stripe(raster, left, place, busy, colour, background);
+  if (isBold) raster.fill(left, place.top, Math.min(left + 1, place.left + place.width), place.top + place.height, colour);
+  else if (next - i === 1) stripe(raster, left, place, busy, colour, background);
   else hatched(raster, left, place, busy, colour, background);
   return next;
 }

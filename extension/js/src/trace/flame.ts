@@ -1,6 +1,7 @@
 // The flame graph: each box as wide as its time, what it called below it; a click on a box makes it the widest.
 
 import { h } from "./dom";
+import { shortName } from "./names";
 import type { Theme } from "./theme";
 import type { Node } from "./tree";
 import { count, duration, percent } from "./units";
@@ -73,7 +74,7 @@ export class Flame {
         title: this.words(node),
         onclick: () => this.open(path),
       },
-      node.name,
+      shortName(node.name),
     );
   }
 

@@ -24,7 +24,7 @@ async function start(): Promise<void> {
     growFrame(root);
   } catch (error) {
     root.replaceChildren(h("p", { class: "failure", role: "alert" }, `The timeline cannot be shown: ${(error as Error).message}`));
-    throw error;
+    console.error(error);
   }
 }
 

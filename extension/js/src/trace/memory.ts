@@ -1,12 +1,13 @@
-// The line of allocated memory.
+// The line of allocated memory, and the places in Python that it comes from.
 
-import type { Group } from "./layout";
-import type { MemoryUse } from "./model";
+import { h } from "./dom";
+import type { MemoryRow, MemoryUse } from "./model";
 import { AXIS, type Frame } from "./frame";
+import type { Group } from "./layout";
 import { lowerBound } from "./rows";
 import type { Scene } from "./scene";
 import type { Theme } from "./theme";
-import { bytes } from "./units";
+import { bytes, count } from "./units";
 
 /** What was allocated at a time: the last value before it. */
 export function memoryAt(use: MemoryUse, time: number): number {
@@ -47,4 +48,22 @@ export function memoryLine(
   context.fillStyle = theme.muted;
   context.fillText(`peak ${bytes(peak)}`, frame.gutter + 6, bottom - group.height + 9);
   context.restore();
+}
+
+/** The places of all workers, those with the highest peak first; null when none were recorded. */
+export function placesTable(uses: MemoryUse[]): HTMLElement | null {
+  const rows = uses.flatMap((use) => use.rows.map((row) => ({ ...row, worker: use.worker })));
+  if (!rows.length) return null;
+  rows.sort((a, b) => b.peak_bytes - a.peak_bytes);
+  const heads = ["place", "worker", "peak", "at the end", "blocks"].map((name, i) =>
+    h("th", { scope: "col", class: i ? "number" : "text" }, h("span", {}, name)),
+  );
+  const table = h("table", {}, h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows.map(placeRow)));
+  return h("div", { class: "optable", tabindex: 0, role: "region", "aria-label": "memory by place" }, table);
+}
+
+function placeRow(row: MemoryRow & { worker: number }): HTMLElement {
+  const numbers = [String(row.worker), bytes(row.peak_bytes), bytes(row.bytes), count(row.count)];
+  const cells = numbers.map((number) => h("td", { class: "number" }, number));
+  return h("tr", {}, h("td", { class: "text name", title: row.place }, row.place), ...cells);
 }

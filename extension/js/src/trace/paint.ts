@@ -87,16 +87,16 @@ export class Painter {
     const isQuiet = scene.lit !== null || scene.search !== null;
     const bars = this.rows(scene.index, group, frame, (event) => (isQuiet ? colours.dimmed : colours.families)[scene.family(event)]!);
     if (scene.lit) this.rows(scene.lit, group, frame, (event) => colours.families[scene.family(event)]!);
-    if (scene.search) this.rows(scene.search.index, group, frame, () => colours.match);
+    if (scene.search) this.rows(scene.search.index, group, frame, () => colours.match, true);
     return bars;
   }
 
-  private rows(index: RowIndex, group: Group, frame: Frame, colourOf: (event: number) => Pixel): Bar[] {
+  private rows(index: RowIndex, group: Group, frame: Frame, colourOf: (event: number) => Pixel, isBold = false): Bar[] {
     const bars: Bar[] = [];
     for (let row = 0; row < group.rows; row++) {
       const place = rowPlace(group, row, frame);
       if (place.top + place.height <= 0 || place.top >= this.raster.height) continue;
-      const named = paintRow(this.raster, index, group.first + row, this.scene.camera, place, colourOf, this.colours.band);
+      const named = paintRow(this.raster, index, group.first + row, this.scene.camera, place, colourOf, this.colours.band, isBold);
       if (group.rowHeight >= 12) bars.push(...named);
     }
     return bars;

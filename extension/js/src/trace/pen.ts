@@ -32,7 +32,7 @@ export class Pen {
     for (const bar of bars) {
       const left = Math.max(gutter, bar.left / ratio);
       const right = Math.min(width, bar.right / ratio);
-      this.text(this.scene.nameOf(bar.event), left + 4, bar.top / ratio + 8, right - left - 8);
+      this.text(this.scene.labelOf(bar.event), left + 4, bar.top / ratio + 8, right - left - 8);
     }
   }
 
@@ -85,7 +85,8 @@ export class Pen {
     for (let time = Math.ceil(scene.camera.start / step) * step; time < scene.camera.end; time += step) {
       const x = this.x(time);
       context.fillRect(Math.round(x), AXIS - 6, 1, 6);
-      if (x + 4 < frame.width - 30) context.fillText(tick(time === 0 ? 0 : time, step), x + 4, 12);
+      const label = tick(Math.abs(time) < step / 2 ? 0 : time, step);
+      if (x + 6 + widthOf(context, label) < frame.width) context.fillText(label, x + 4, 12);
     }
     context.fillStyle = theme.background;
     context.fillRect(0, 0, frame.gutter, AXIS);

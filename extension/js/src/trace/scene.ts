@@ -5,6 +5,7 @@ import { familiesOf } from "./families";
 import { lanesOf, type Lanes } from "./lanes";
 import { layoutOf, trackRows, type Layout, type TrackRows } from "./layout";
 import type { Range, Trace } from "./model";
+import { shortName } from "./names";
 import { indexRows, RowIndex } from "./rows";
 
 /** What is chosen: at most one of these. `request` counts into the spans, `event` into the events. */
@@ -37,6 +38,7 @@ export class Scene {
   readonly index: RowIndex;
   readonly family: (event: number) => number;
   readonly folded = new Set<string>();
+  private readonly labels: string[] = [];
   layout: Layout;
   selection: Selection = { kind: "none" };
   /** The events of what is selected; null when nothing is to stand out. */
@@ -62,6 +64,12 @@ export class Scene {
 
   nameOf(event: number): string {
     return this.trace.header.names[this.trace.events.name[event]!] ?? "?";
+  }
+
+  /** A name short enough for a bar. */
+  labelOf(event: number): string {
+    const id = this.trace.events.name[event]!;
+    return (this.labels[id] ??= shortName(this.nameOf(event)));
   }
 
   detailOf(event: number): string {

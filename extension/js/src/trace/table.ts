@@ -2,6 +2,7 @@
 
 import { h } from "./dom";
 import type { OpRow } from "./model";
+import { shortName } from "./names";
 import { count, duration, percent } from "./units";
 
 type Key = "name" | "device" | "self_us" | "total_us" | "calls" | "share";
@@ -53,7 +54,7 @@ export class OpTable {
   }
 
   private row(row: OpRow): HTMLElement {
-    const name = h("button", { type: "button", class: "link", title: row.name, onclick: () => this.onname(row.name) }, row.name);
+    const name = h("button", { type: "button", class: "link", title: row.name, onclick: () => this.onname(row.name) }, cppless(row.name));
     const shapes = row.shapes ? h("small", { title: row.shapes }, row.shapes) : null;
     const bar = h("i", { style: `width: ${Math.min(100, row.share * 100).toFixed(1)}%` });
     return h(
@@ -67,6 +68,11 @@ export class OpTable {
       h("td", { class: "number" }, count(row.calls)),
     );
   }
+}
+
+/** Names of C++ kernels are too long to be read. */
+function cppless(name: string): string {
+  return name.includes("<") ? shortName(name) : name;
 }
 
 function isText(key: Key): boolean {

@@ -1,11 +1,11 @@
 // The timeline as a person meets it: a canvas that scrolls, zooms, pans and tells what is under the pointer.
 
-import { AXIS, boxOf, targetAt, timeOf, type Frame } from "./frame";
 import { h } from "./dom";
+import { AXIS, boxOf, targetAt, timeOf, type Box, type Frame } from "./frame";
 import { listen } from "./input";
 import type { Range } from "./model";
 import { Painter } from "./paint";
-import type { Scene, Selection } from "./scene";
+import type { Scene, Selection, Target } from "./scene";
 import { rangeOf, select } from "./select";
 import { LIGHT, type Theme } from "./theme";
 import { describe, Tooltip } from "./tooltip";
@@ -132,9 +132,14 @@ export class Timeline {
     this.redraw();
   }
 
-  private reveal(selection: { kind: "request"; request: number } | { kind: "event"; event: number }): void {
+  /** Where on the canvas something is; null when its row is not there. */
+  boxOf(target: Target): Box | null {
+    return boxOf(this.scene, this.frame(), target);
+  }
+
+  private reveal(selection: Target): void {
     const frame = this.frame();
-    const box = boxOf(this.scene, frame, selection);
+    const box = this.boxOf(selection);
     if (!box || (box.top > AXIS && box.top + box.height < frame.height)) return;
     this.scroller.scrollTop = frame.scroll + box.top - frame.height / 2;
   }

@@ -69,13 +69,17 @@ function requestFacts(scene: Scene, batch: number): [string, string][] {
   return [[ids.length === 1 ? "request" : "requests", ids.slice(0, 2).join(", ") + more]];
 }
 
+function shortened(title: string): string {
+  return title.length > 220 ? `${title.slice(0, 220)}\u2026` : title;
+}
+
 export class Tooltip {
   readonly element = h("div", { class: "tooltip", role: "status", hidden: "" });
 
   /** Beside the point, on the side that has room. */
   show(description: Description, x: number, y: number, frame: Frame): void {
     const facts = h("dl", {}, ...description.facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-    this.element.replaceChildren(h("b", {}, description.title), facts);
+    this.element.replaceChildren(h("b", {}, shortened(description.title)), facts);
     this.element.hidden = false;
     const { offsetWidth: width, offsetHeight: height } = this.element;
     const left = x + 14 + width > frame.width ? Math.max(0, x - width - 10) : x + 14;
