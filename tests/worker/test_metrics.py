@@ -92,3 +92,20 @@ def test_threads_lose_no_count(metrics: UserMetrics) -> None:
         changes: Any = metrics.take_changes()
         total += changes["counters"]["rows"]["delta"] if changes else 0
     assert total == 8000
+
+
+def test_what_is_counted_in_a_rehearsal_does_not_count() -> None:
+    metrics = UserMetrics()
+    counter, gauge, histogram = metrics.counter("rows"), metrics.gauge("size"), metrics.histogram("ms", buckets=[1])
+    counter.inc(2)
+    histogram.observe(0.5)
+    with metrics.kept():
+        counter.inc(5)
+        gauge.set(3)
+        histogram.observe(7)
+        metrics.counter("new").inc()
+    changes = metrics.take_changes()
+    assert changes is not None
+    assert changes["counters"] == {"rows": {"help": "", "delta": 2.0}}
+    assert changes["gauges"] == {}
+    assert changes["histograms"]["ms"]["counts"] == [1, 0]

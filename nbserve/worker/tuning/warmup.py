@@ -14,7 +14,7 @@ from nbserve.bundle.bundle import Golden
 from nbserve.worker.metrics import UserMetrics
 from nbserve.worker.runner import Runner
 
-MAX_REQUESTS = 16
+MAX_REQUESTS = 8
 
 
 class WarmUp:
