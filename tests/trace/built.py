@@ -47,6 +47,7 @@ class Built:
     cores: int = 2
     stack: StackNode | None = None
     first_ms: float | None = None
+    trace: str | None = "w0.trace.json"
 
     def timeline(self) -> Timeline:
         numbers = range(self.batches)
@@ -109,7 +110,7 @@ class Built:
                     "started_ns": 0,
                     "ended_ns": (self.batches + 1) * PERIOD_NS,
                     "epoch_offset_ns": 0,
-                    "trace": None,
+                    "trace": self.trace,
                     "samples": None,
                     "memory": None,
                     "facts": {"num_threads": threads, "first_batch": self.first_ms is not None, **self.facts},

@@ -292,6 +292,11 @@ def test_a_handler_without_torch_is_bound_by_its_own_code() -> None:
     assert "most of it in line 7 of handle" in finding.figure
 
 
+def test_a_worker_that_left_no_trace_is_not_judged_by_it() -> None:
+    finding = only(Built(stages={"inference": 20.0}, trace=None), "nothing-to-fix")
+    assert finding.figure.endswith("its operators were not recorded")
+
+
 def test_one_slow_request_of_ten_is_not_typical() -> None:
     timeline = clean().timeline()
     timeline.spans[3]["preprocess_ms"] = 500.0

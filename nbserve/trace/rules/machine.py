@@ -82,7 +82,7 @@ def _bound(m: Measures, peak: Peak) -> tuple[str, float, float]:
         text = f"bound by {name}, {share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)"
         return text, share, limits.TOP_SHARE
     place = hottest(m)
-    where = f", most of it in {place.text()}" if place else ""
+    where = f", most of it in {place.text()}" if place else "" if m.is_traced else "; its operators were not recorded"
     text = f"bound by the handler's own code, {m.batch_ms:.1f} ms of a request's {m.total_ms:.1f} ms{where}"
     return text, handler_share, limits.BOUND_SHARE
 

@@ -109,6 +109,11 @@ class Measures:
         return 1 - (1 - self.ops.outside_share()) * taken
 
     @property
+    def is_traced(self) -> bool:
+        """Whether a worker left a trace; one may have failed, or the handler may have the profiler itself."""
+        return any(worker["trace"] for worker in self.recording["workers"])
+
+    @property
     def is_compiled(self) -> bool:
         return any(module.get("compiled") for facts in self.facts for module in facts.get("modules", []))
 
