@@ -135,6 +135,37 @@ def test_workers_on_gpus_lie_side_by_side(make: Any, tmp_path: Path) -> None:
     assert_inside(timeline)
 
 
+def test_threads_are_called_by_their_names(tmp_path: Path) -> None:
+    def op(pid: int, tid: int, cat: str = "cpu_op") -> dict[str, Any]:
+        return {"ph": "X", "cat": cat, "name": "x", "pid": pid, "tid": tid, "ts": 1, "dur": 1}
+
+    def name(tid: int, text: str) -> dict[str, Any]:
+        return {"ph": "M", "name": "thread_name", "pid": 50, "tid": tid, "args": {"name": f"thread {tid} ({text})"}}
+
+    events = [
+        op(1, 7, "kernel"),
+        op(50, 61),
+        op(50, 60),
+        op(-1, 0, "overhead"),
+        op(50, 50, "python_function"),
+        op(50, 50),
+        name(50, "python"),
+        name(60, "pt_autograd_0"),
+        name(61, "python"),
+    ]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    tracks = stitch.timeline(recording([worker_recording(path)], [])).tracks
+    assert [track.name for track in tracks] == [
+        "main thread",
+        "main thread, Python",
+        "profiler",
+        "pt_autograd_0 60",
+        "thread 61",
+        "GPU 1 stream 7",
+    ]
+
+
 def test_a_launch_and_its_kernel_have_one_number_and_no_other_worker_has_it(tmp_path: Path) -> None:
     events = stitch.timeline(thin_stripes(tmp_path, batches=2, ops=10, workers=2)).events
     kernels = np.flatnonzero(events.category == CATEGORIES.index("kernel"))
