@@ -85,5 +85,5 @@ class LoadGenerator:
             raise self._gone() from None
 
     def _gone(self) -> ProfileError:
-        said = self._pipes[2].read().decode(errors="replace").strip()[-500:]
-        return ProfileError(f"the load generator ended: {said or 'it said nothing'}")
+        said = self._pipes[2].read().decode(errors="replace").strip().splitlines()
+        return ProfileError(f"the load generator ended: {said[-1] if said else 'it said nothing'}")

@@ -119,7 +119,7 @@ def test_a_sleep_in_preprocess(profiled: Callable[..., Profile]) -> None:
     assert finding.name == "slow-preprocess"
     # The cell's line, counted from its %%serve line.
     line = 1 + (IMPORTS + text).splitlines().index("        time.sleep(0.02)") + 1
-    assert f"line {line} of preprocess" in finding.fix
+    assert f"H.preprocess, line {line} (" in finding.fix
 
 
 def test_preprocessing_number_by_number(profiled: Callable[..., Profile]) -> None:
