@@ -41,12 +41,13 @@ def families_of(events: Events) -> NDArray[np.int64]:
     """The family of each event, as an index into `families()`."""
     place = {family.name: i for i, family in enumerate(families())}
     of_category = np.array([place.get(_look()["categories"].get(category, ""), -1) for category in CATEGORIES])
-    of_name = np.array([place[_family(name)] for name in events.names] or [0])
+    of_name = np.array([place[family_of(name)] for name in events.names] or [0])
     by_category = of_category[events.category]
     return np.where(by_category >= 0, by_category, of_name[events.name])
 
 
-def _family(name: str) -> str:
+def family_of(name: str) -> str:
+    """The family of an operator, kernel or launch, by its name."""
     for family, pattern in _patterns():
         if pattern.search(name):
             return family

@@ -65,6 +65,11 @@ class Canvas:
         """The middle of a box, as `position` of clicks and hovers."""
         return {"x": box["left"] + box["width"] / 2, "y": box["top"] + box["height"] / 2}
 
+    def come_close(self, event: int) -> None:
+        """Zoom until an event fills most of the width, however short it was."""
+        self.view.evaluate("(event) => nbserveTrace.timeline.show(nbserveTrace.scene.rangeOf(event))", event)
+        self.settle()
+
     def hover(self, kind: str, number: int) -> str:
         """Point at something; what the tooltip says."""
         self.element.hover(position=self.point(self.box(kind, number)))  # type: ignore[arg-type]

@@ -62,7 +62,9 @@ def test_many_tiny_kernels_look_different_from_few_large_ones(open_trace: Open) 
 
 def test_pointing_at_an_operator_tells_what_it_is(open_trace: Open) -> None:
     canvas = opened(open_trace, "cpu")
-    told = canvas.hover("event", canvas.event("aten::_native_multi_head_attention"))
+    operator = canvas.event("aten::_native_multi_head_attention")
+    canvas.come_close(operator)
+    told = canvas.hover("event", operator)
     assert told.startswith("aten::_native_multi_head_attention")
     for fact in ("duration", "self", "float32[4,24,128]", "batch", "4 requests", "0001-"):
         assert fact in told
@@ -103,7 +105,7 @@ def test_keys_zoom_move_and_fit(open_trace: Open) -> None:
 
 def test_the_wheel_zooms_where_the_pointer_is(open_trace: Open) -> None:
     canvas = opened(open_trace, "cpu")
-    number = canvas.event("aten::_native_multi_head_attention", nth=4)
+    number = canvas.event("nbserve.batch 1")
     canvas.hover("event", number)
     before = canvas.box("event", number)
     canvas.page.keyboard.down("Control")
