@@ -122,7 +122,7 @@ def test_slow_preprocessing_names_the_line() -> None:
     method = StackNode("Net.preprocess", "cell net", 7, 95.0, 0.0, (loop,))
     root = StackNode("all", "", 0, 100.0, 5.0, (method,))
     finding = only(clean(stages={"preprocess": 10.0, "inference": 2.0}, facts=HANDLER, stack=root), "slow-preprocess")
-    assert "Net.preprocess, line 9 of preprocess (100% of its time)" in finding.fix
+    assert "Net.preprocess, line 9 (100% of its time)" in finding.fix
     assert finding.expected_gain == pytest.approx(12.22 / 3.22, rel=0.01)
 
 

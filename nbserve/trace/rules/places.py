@@ -42,7 +42,8 @@ def method_text(measures: Measures, method: str) -> str:
     owner = f"{handler}.{method}" if handler else method
     place = hottest(measures, method)
     if place and place.line:
-        return f"{owner}, {place.text()}"
+        where = f"line {place.line} ({place.share:.0%} of its time)" if place.method == method else place.text()
+        return f"{owner}, {where}"
     first = next(
         (f["handler"]["methods"].get(method) for f in measures.facts if "methods" in f.get("handler", {})), None
     )
