@@ -22,7 +22,7 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 </head>
 <body>
-<main id="trace">loading the timeline …</main>
+<main id="trace" aria-busy="true">loading the timeline …</main>
 <script type="application/gzip" id="pack">{pack}</script>
 <script>{script}</script>
 </body>

@@ -22,7 +22,8 @@ RECORDINGS: dict[str, Callable[[Path], Recording]] = {
     "stripes": lambda folder: thin_stripes(folder, workers=2),
     "bars": thick_bars,
 }
-LOADED = "window.nbserveTrace"
+# Not `wait_for_function`: the page forbids the `eval` that it waits with.
+SHOWN = "main[aria-busy=false]"
 
 Open = Callable[..., Page]
 
@@ -81,7 +82,7 @@ def open_trace(new_page: Callable[..., Page], packs: dict[str, bytes], tmp_path:
         path.write_text(page.document(packs[name], title=name), encoding="utf-8")
         view = new_page(**options)
         view.goto(path.as_uri())
-        view.wait_for_function(LOADED)
+        view.wait_for_selector(SHOWN)
         return view
 
     return opened

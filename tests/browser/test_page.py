@@ -14,6 +14,7 @@ from playwright.sync_api import Page, Route, expect
 from nbserve.trace import ops, page
 from nbserve.trace.model import Timeline
 from tests.browser.canvas import Canvas
+from tests.browser.conftest import SHOWN
 
 pytestmark = pytest.mark.browser
 
@@ -134,10 +135,10 @@ def test_a_notebook_gives_its_theme_and_opens_perfetto(new_page: Callable[..., P
     view.context.route("http://lab.test/**", answer)
     view.goto("http://lab.test/user/ann/lab")
     frame = view.frames[1]
-    frame.wait_for_function("window.nbserveTrace")
+    frame.wait_for_selector(SHOWN)
     assert Canvas(view, frame).pixels()[-2, -2].mean() < 60
     view.evaluate("document.body.dataset.jpThemeLight = 'true'")
-    frame.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    frame.wait_for_selector("html[data-theme=light]")
     with view.expect_popup() as popup:
         frame.get_by_role("button", name="Open in Perfetto").click()
     popup.value.wait_for_function("window.received")
@@ -158,12 +159,14 @@ def test_a_notebook_saved_as_html_stays_interactive(
     view.goto(path.as_uri(), wait_until="commit")
     frame = view.locator("iframe").element_handle().content_frame()
     assert frame
-    frame.wait_for_function("window.nbserveTrace")
+    frame.wait_for_selector(SHOWN)
     canvas = Canvas(view, frame)
     whole = canvas.shown()
     canvas.press("w")
     assert canvas.shown() != whole
-    assert canvas.hover("event", canvas.event("nbserve.batch 1")).startswith("nbserve.batch 1")
+    batch = canvas.event("nbserve.batch 1")
+    canvas.come_close(batch)
+    assert canvas.hover("event", batch).startswith("nbserve.batch 1")
     height = view.locator("iframe").bounding_box()
     assert height
     assert frame.evaluate("document.documentElement.scrollHeight") <= height["height"] + 1

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from nbserve.trace import look, sketch
 from nbserve.trace.model import Timeline
 from tests.browser.canvas import Canvas
+from tests.browser.conftest import SHOWN
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +40,7 @@ def test_nothing_is_asked_of_any_network(open_trace: Open, new_page: Callable[..
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.reload()
-    page.wait_for_function("window.nbserveTrace")
+    page.wait_for_selector(SHOWN)
     assert [url for url in asked if not url.startswith("file:")] == []
     expect(page.get_by_role("button", name="Open in Perfetto")).to_have_count(0)
 

@@ -26,6 +26,7 @@ async function start(): Promise<void> {
     root.replaceChildren(h("p", { class: "failure", role: "alert" }, `The timeline cannot be shown: ${(error as Error).message}`));
     console.error(error);
   }
+  root.setAttribute("aria-busy", "false");
 }
 
 /** Inside a notebook the frame is as high as what is in it. */
