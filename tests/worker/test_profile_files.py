@@ -46,10 +46,11 @@ import nbserve.handler as nbserve
 
 class Hungry(nbserve.Handler):
     def handle(self, requests, context):
+        eaten = bytearray(10_000_000)
         # Until the look that may be under way and one more are over.
         looks = self.looks()
         while self.looks() < looks + 2:
-            eaten = bytearray(10_000_000)
+            pass
         self.kept = [bytes(4000 + index) for index in range(50)]
         return [1]
 

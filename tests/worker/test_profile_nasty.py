@@ -274,7 +274,7 @@ def test_a_debugger_and_a_recording_get_along(
     nursery: Any, bundle: WriteBundle, recordings: Recordings, agent_of: Any
 ) -> None:
     worker = nursery.start_ready(bundle(LINEAR), debug_socket=agent_of.path)
-    number = recordings.begin(worker, stacks=True)
+    number = recordings.begin(worker)
     client = agent_of.client()
     client.say("stop", at="preprocess")
     client.event("armed")

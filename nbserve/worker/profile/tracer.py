@@ -57,6 +57,9 @@ class Tracer:
             self._options["with_stack"] = False
             self.why_less = NO_STACKS
         self._thread = threading.get_ident()
+        # Its first use imports modules, which is nothing to be recorded.
+        with _profiler.record_function("nbserve"):
+            pass
         # Not torch.profiler's: that imports torch._inductor when it starts, which takes seconds.
         profile = _profiler.profile(use_kineto=True, experimental_config=self._config(), **self._options)
         try:
