@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,24 @@ def test_three_bugs_are_found_with_the_debugger_and_mended(tmp_path: Path) -> No
     assert "image = np.roll(image, -1, axis=0)\n" in printed(notebook, "hang-look")
     assert "500" in printed(notebook, "hang-client")
     assert "hang: gone" in printed(notebook, "hang-proof")
+
+
+def test_a_slow_endpoint_becomes_fast_in_five_findings(tmp_path: Path) -> None:
+    notebook = executed("profiling.ipynb", tmp_path)
+    assert "  1. train-mode: " in printed(notebook, "wrong")
+    assert "cosine 1.0000" not in printed(notebook, "wrong-proof")
+    assert "cosine 1.0000" in printed(notebook, "wrong-fixed")
+    assert "  1. batch-wait: " in printed(notebook, "wait")
+    assert "policy=adaptive: faster by" in printed(notebook, "wait-ab")
+    assert "applied: embed runs with policy=adaptive" in printed(notebook, "wait-ab")
+    assert "  1. slow-preprocess: " in printed(notebook, "prepare")
+    assert re.search("  1. (item-syncs|slow-postprocess): ", printed(notebook, "items"))
+    assert "autograd: " in printed(notebook, "grad")
+    assert "answers are the same" in printed(notebook, "grad-ab")
+    assert "all together" in printed(notebook, "summary")
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("<iframe" in data.get("text/html", "") for data in shown) == 5
+    assert sum("image/png" in data for data in shown) == 5
 
 
 def test_notebooks_are_committed_without_outputs() -> None:
