@@ -69,16 +69,29 @@ def stages_of(span: SpanObject) -> list[tuple[str, float]]:
 
 
 def window(timeline: Timeline, span: SpanObject | None) -> Window:
-    """The whole recording, or of a long one what is around `span`."""
-    start_ns, end_ns = timeline.extent_ns()
-    whole = Window(start_ns, max(end_ns, start_ns + 1), 0.0, f"shown: all {(end_ns - start_ns) / 1e6:,.4g} ms")
-    if span is None or end_ns - start_ns <= span["total_ms"] * _MANY_REQUESTS * 1e6:
-        return whole
+    """From the first thing in a recording to the last, or of a long one what is around `span`."""
+    zero_ns, _ = timeline.extent_ns()
+    start_ns, end_ns = _extent(timeline)
+    length_ms = (end_ns - start_ns) / 1e6
+    if span is None or length_ms <= span["total_ms"] * _MANY_REQUESTS:
+        return Window(start_ns, end_ns, (start_ns - zero_ns) / 1e6, f"shown: all {length_ms:,.4g} ms")
     length_ns = int(span["total_ms"] * _SHOWN_REQUESTS * 1e6)
     middle_ns = span["received_ns"] + int(span["total_ms"] / 2 * 1e6)
     begin_ns = min(max(start_ns, middle_ns - length_ns // 2), end_ns - length_ns)
-    words = f"shown: {length_ns / 1e6:,.4g} of {(end_ns - start_ns) / 1e6:,.4g} ms, around the median request"
-    return Window(begin_ns, begin_ns + length_ns, (begin_ns - start_ns) / 1e6, words)
+    words = f"shown: {length_ns / 1e6:,.4g} of {length_ms:,.4g} ms, around the median request"
+    return Window(begin_ns, begin_ns + length_ns, (begin_ns - zero_ns) / 1e6, words)
+
+
+def _extent(timeline: Timeline) -> tuple[int, int]:
+    """When the first request or event begins and the last ends; the recording's own times when there is none."""
+    spans, events = timeline.spans, timeline.events
+    starts = [span["received_ns"] for span in spans]
+    ends = [_end_ns(span) for span in spans]
+    if len(events):
+        starts.append(int(events.start_ns.min()))
+        ends.append(int((events.start_ns + events.duration_ns).max()))
+    start_ns, end_ns = (min(starts), max(ends)) if starts else timeline.extent_ns()
+    return start_ns, max(end_ns, start_ns + 1)
 
 
 def draw(timeline: Timeline, shown: Window, width_px: int) -> Sketch:

@@ -113,7 +113,7 @@ export class Painter {
   private request(i: number, place: Place): void {
     const { scene, colours } = this;
     const span = scene.trace.header.spans[i]!;
-    const isQuiet = scene.litRequests ? !scene.litRequests.has(i) : scene.search ? !scene.search.requests.includes(i) : false;
+    const isQuiet = scene.litRequests ? !scene.litRequests.has(i) : scene.search ? !scene.search.requestSet.has(i) : false;
     const stages = isQuiet ? colours.dimmedStages : colours.stages;
     const scale = place.width / scene.camera.span;
     let time = span.start_us;

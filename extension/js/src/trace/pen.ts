@@ -46,7 +46,8 @@ export class Pen {
       for (const i of visibleSpans(this.scene.lanes, lane, this.scene.camera)) {
         const left = Math.max(this.frame.gutter, this.x(spans[i]!.start_us));
         const right = Math.min(this.frame.width, this.x(spans[i]!.start_us + spans[i]!.total_us));
-        if (right - left > 44) this.text(duration(spans[i]!.total_us), left + 4, y, right - left - 8);
+        const label = right - left > 30 ? duration(spans[i]!.total_us) : "";
+        if (label && widthOf(this.context, label) < right - left - 8) this.context.fillText(label, left + 4, y);
       }
     }
   }

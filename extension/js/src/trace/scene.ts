@@ -24,7 +24,9 @@ export type Target =
 export interface Search {
   text: string;
   index: RowIndex;
+  /** Requests whose id matches, in order of time. */
   requests: number[];
+  requestSet: Set<number>;
   count: number;
   totalUs: number;
   /** Which match was jumped to, by its place in time; null before the first jump. */
@@ -49,7 +51,7 @@ export class Scene {
 
   constructor(readonly trace: Trace) {
     const { header, events } = trace;
-    this.camera = new Camera({ start: 0, end: Math.max(1, header.duration_us) });
+    this.camera = new Camera(extentOf(trace));
     this.lanes = lanesOf(header.spans);
     this.tracks = trackRows(header.tracks.length, events.track, events.depth);
     this.index = indexRows(events, this.tracks.base, this.tracks.rows);
@@ -98,4 +100,16 @@ export class Scene {
     for (let i = 0; i < count; i++) if (first[track[i]!]! < 0) first[track[i]!] = category[i]!;
     first.forEach((one, i) => one === python && this.folded.add(`track ${i}`));
   }
+}
+
+/** From the first thing in a trace to the end of the last; before and after them there is nothing to see. */
+function extentOf({ header, events }: Trace): Range {
+  let [start, end] = [Infinity, -Infinity];
+  const include = (from: number, lengthUs: number): void => {
+    start = Math.min(start, from);
+    end = Math.max(end, from + lengthUs);
+  };
+  for (const span of header.spans) include(span.start_us, span.total_us);
+  for (let i = 0; i < events.count; i++) include(events.start[i]!, events.duration[i]!);
+  return start < end ? { start, end } : { start: 0, end: Math.max(1, header.duration_us) };
 }

@@ -13,7 +13,8 @@ export function find(scene: Scene, text: string): Search | null {
   const index = scene.index.only((event) => !!names[events.name[event]!] || !!details[events.detail[event]!]);
   const requests = header.spans.flatMap((span, i) => (span.request_id.toLowerCase().includes(wanted) ? [i] : []));
   const totalUs = outermostUs(scene, index.event) + requests.reduce((sum, i) => sum + header.spans[i]!.total_us, 0);
-  return { text: wanted, index, requests, count: index.event.length + requests.length, totalUs, current: null };
+  const requestSet = new Set(requests);
+  return { text: wanted, index, requests, requestSet, count: index.event.length + requests.length, totalUs, current: null };
 }
 
 function matching(texts: string[], wanted: string): Uint8Array {
