@@ -13,7 +13,7 @@ from typing import Any
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import DebugOptions, split_commands
 from nbserve.errors import NbserveError, ProfileError
-from nbserve.profiling.options import AbOptions, ProfileOptions, worker_of
+from nbserve.profiling.options import AbOptions, ProfileOptions, is_given, worker_of
 from nbserve.profiling.requests import Request
 
 HELP_TEXTS = {
@@ -198,7 +198,7 @@ def profile_options_of(values: argparse.Namespace) -> ProfileOptions:
 def ab_options_of(values: argparse.Namespace) -> AbOptions:
     """How to compare; raises ProfileError for options that do not go with --ab."""
     for name in ("batches", "worker", "load", "memory", "stacks", "startup"):
-        if getattr(values, name) not in (None, False):
+        if is_given(getattr(values, name)):
             raise ProfileError(f"--{name} and --ab do not go together: record first, then try what it proposes")
     given = []
     if values.request is not None:

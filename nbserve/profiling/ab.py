@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from nbserve.errors import ProfileError, ServerGone, from_object
-from nbserve.exchange import Answer
+from nbserve.exchange import Answer, predict_error
 from nbserve.profiling import fixes, last
 from nbserve.profiling.answers import Difference, difference
 from nbserve.profiling.comparison import Comparison, Measure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # Enough for a tight interval; more of them would be too short for their number of requests.
 MOST_PAIRS = 40
 WARM_SHARE = 0.1
+WARM_LIMIT_S = 2.0
 ANSWERS_LIMIT_S = 10.0
 # Slow handlers may take that many times as long as wished to get LEAST_PAIRS.
 PATIENCE = 3
@@ -161,17 +162,21 @@ def _answered(url: str, requests: Sequence[Request]) -> tuple[list[Request], lis
         if found and time.monotonic() > deadline_s:
             break
     if not found:
-        raise ProfileError(f"with the current settings no request is answered well: status {reply.status}")
+        raise ProfileError(f"with the current settings no request is answered well: {_in_words(reply)}")
     return [request for request, _ in found], [reply for _, reply in found]
 
 
 def _refused_none(replies: list[Reply], settings: dict[str, Any]) -> list[Reply]:
     if failed := [reply for reply in replies if reply.status >= 400]:
         raise ProfileError(
-            f"with {assignments(settings)} {len(failed)} of {len(replies)} requests fail, with status "
-            f"{failed[0].status}: nothing was compared ({failed[0].body.decode(errors='replace')[:200]})"
+            f"with {assignments(settings)} {len(failed)} of {len(replies)} requests fail, so nothing was compared: "
+            f"{_in_words(failed[0])}"
         )
     return replies
+
+
+def _in_words(failed: Reply) -> str:
+    return f"status {failed.status}, {predict_error(failed.status, failed.body)}"
 
 
 class Blocks:
@@ -207,7 +212,7 @@ class Blocks:
 
     def _count(self) -> int:
         """Warm both up; gives the requests of one block, so that MOST_PAIRS of them fill the time."""
-        warm_s = self._seconds * WARM_SHARE / 2
+        warm_s = min(WARM_LIMIT_S, self._seconds * WARM_SHARE / 2)
         self._on_progress("warming up")
         rates = [self._block(url, Job(url, warm_s, self._clients))["rate"] for url in (self._current, self._changed)]
         block_s = self._seconds * (1 - WARM_SHARE) / (2 * MOST_PAIRS)

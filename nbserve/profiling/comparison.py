@@ -111,7 +111,8 @@ class Comparison:
         if self.is_applied:
             yield f"  applied: {self.endpoint.name} runs with {assignments(self.settings)}"
         elif self.verdict == "faster" and self.has_same_answers:
-            yield f"  keep it: %serve config {self.endpoint.name} {' '.join(assignments(self.settings).split(','))}"
+            words = f"config {self.endpoint.name} {' '.join(assignments(self.settings).split(','))}"
+            yield f"  keep it: .apply(), %serve {words}, or nbserve {words}"
         elif self.verdict == "faster":
             yield "  not applied: the answers are not the same; .apply() applies it all the same"
         else:

@@ -37,7 +37,7 @@ class ProfileOptions:
                 raise ProfileError(f"--{name} is {value}; it takes more than 0")
         if self.content_type is not None and self.request is None:
             raise ProfileError("--content-type is about a --request, and there is none")
-        given = [word for name, word in _NOT_FOR_A_START.items() if getattr(self, name) not in (None, False)]
+        given = [word for name, word in _NOT_FOR_A_START.items() if is_given(getattr(self, name))]
         if self.startup and given:
             raise ProfileError(f"--startup and {given[0]} do not go together: the start was recorded already")
 
@@ -80,6 +80,11 @@ _NOT_FOR_A_START = {
     "memory": "--memory",
     "stacks": "--stacks",
 }
+
+
+def is_given(value: object) -> bool:
+    """Whether an option was; 0 is a value too."""
+    return value is not None and value is not False
 
 
 def worker_of(word: str | int | None) -> tuple[int | None, bool]:
