@@ -103,6 +103,10 @@ def _events(batches: int) -> Events:
     start = batch * BATCH_NS + np.where(on_cpu, step * 55_000 + level * 4_000, 9_000 + step * 37_000)
     duration = np.where(on_cpu, np.array([3_800_000, 50_000, 38_000, 6_000])[level], 3_000 + 9_000 * (step % 4))
     track = np.where(on_cpu, 0, 1 + place % 2)
+    # Times that repeat would compress better than real ones.
+    noise = np.random.default_rng(1)
+    start = start + noise.integers(0, 500, len(start))
+    duration = duration + noise.integers(0, 900, len(start))
     order = np.lexsort((level, start, track))
     kinds = np.array([CATEGORIES.index(name) for name in ("annotation", "op", "op", "runtime")])
     columns = {
