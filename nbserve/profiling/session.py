@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from nbserve import runfile
-from nbserve.errors import ServerGone, from_object
+from nbserve.errors import ProfileError, ServerGone, from_object
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
 from nbserve.profiling.profile import Profile
-from nbserve.profiling.requests import Request, chosen
+from nbserve.profiling.requests import Request, chosen, recorded
 from nbserve.trace.model import Recording
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Who records in silence for that long is helped out with recorded requests.
 SILENCE_S = 1.0
+# ... and so is who waits for further batches: clients may just be slow, or have given up.
+LATER_SILENCE_S = 10.0
 # The recording ends before that, and its load with it.
 LOAD_LIMIT_S = 24 * 3600.0
 
@@ -50,7 +52,8 @@ class Asker:
         self._given = [] if options.request is None else [_request(options.request, options.content_type)]
         self._is_wished = options.load is not None or bool(self._given)
         self._generator = LoadGenerator(chosen(endpoint, self._given)) if self._is_wished else None
-        self._began_s = 0.0
+        self._heard_s = 0.0
+        self._batches = 0
 
     def __enter__(self) -> Asker:
         return self
@@ -61,18 +64,42 @@ class Asker:
 
     def begin(self) -> None:
         """The recording has begun."""
-        self._began_s = time.monotonic()
+        self._heard_s = time.monotonic()
         if self._is_wished:
             self._start()
 
     def look(self, batches: int) -> None:
         """There were that many batches so far."""
-        silence_s = min(SILENCE_S, (self._options.seconds or 60.0) / 4)
-        if batches or self._generator is not None or time.monotonic() - self._began_s < silence_s:
+        if batches > self._batches:
+            self._batches, self._heard_s = batches, time.monotonic()
+        if self._generator is None and time.monotonic() - self._heard_s >= self._patience_s:
+            self._help_out()
+
+    @property
+    def _patience_s(self) -> float:
+        most_s = LATER_SILENCE_S if self._batches else SILENCE_S
+        return min(most_s, (self._options.seconds or 4 * most_s) / 4)
+
+    def _help_out(self) -> None:
+        if self._is_asked():
+            self._heard_s = time.monotonic()
             return
-        self._generator = LoadGenerator(chosen(self._endpoint, ()))
+        try:
+            requests = recorded(self._endpoint)
+        except ProfileError:
+            if not self._batches:
+                raise
+            # What there is must not be lost; another client may come.
+            self._heard_s = time.monotonic()
+            return
+        self._generator = LoadGenerator(requests)
         self._on_progress("nobody asks: sending the recorded requests")
         self._start()
+
+    def _is_asked(self) -> bool:
+        """Whether requests are on their way, which may take longer than our patience."""
+        now = self._endpoint.stats()
+        return now["queued"] > 0 or any(worker["state"].lower() == "busy" for worker in now["workers"])
 
     def stop(self) -> Outcome | None:
         return None if self._generator is None else self._generator.stop()

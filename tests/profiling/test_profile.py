@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from nbserve import runfile
 from nbserve.errors import Conflict, NbserveError, NotFound, ProfileError
+from nbserve.profiling import session
 from nbserve.trace.model import CATEGORIES
 
 pytestmark = pytest.mark.process
@@ -85,6 +87,19 @@ def test_recorded_requests_are_sent_when_nobody_asks(serve_cell):
     assert {row.name for row in profile.ops} >= {"aten::addmm", "nbserve.batch"}
     assert profile.findings
     assert profiles_left(endpoint) == []
+
+
+def test_clients_that_give_up_are_stood_in_for(serve_cell, monkeypatch):
+    monkeypatch.setattr(session, "LATER_SILENCE_S", 0.1)
+    endpoint = serve_cell(CELL)
+
+    def ask_once(text: str) -> None:
+        if text == "recording worker 0":
+            endpoint.predict(BODY)
+
+    profile = endpoint.profile(batches=5, on_progress=ask_once)
+    assert profile.load is not None
+    assert len(recorded_batches(profile)) == 5
 
 
 def test_without_any_request_it_says_what_to_do(serve_cell):
@@ -218,3 +233,30 @@ def test_stacks_and_memory_come_when_asked_for(serve_cell):
     profile = endpoint.profile(batches=3, stacks=True, memory=True)
     assert profile.timeline.memory
     assert any("preprocess" in name for name in profile.timeline.events.names)
+
+
+def test_a_slow_request_is_waited_for(serve_cell, tmp_path, monkeypatch, wait_until):
+    """Nobody else is needed while one is being answered; the handler goes on when the test lets it."""
+    monkeypatch.setattr(session, "SILENCE_S", 0.1)
+    gate = tmp_path / "gate"
+    endpoint = serve_cell(f"""\
+import pathlib, time
+class H(nbserve.Handler):
+    def inference(self, batch):
+        while not pathlib.Path({str(gate)!r}).exists():
+            time.sleep(0.01)
+        return batch
+""")
+    waits: list[str] = []
+
+    def ask(text: str) -> None:
+        if text == "recording worker 0":
+            threading.Thread(target=endpoint.predict, args=([1],)).start()
+            wait_until(lambda: endpoint.stats()["workers"][0]["state"].lower() == "busy")
+        elif text == "recording: 0 batches":
+            waits.append(text)
+            if len(waits) == 4:
+                gate.touch()
+
+    profile = endpoint.profile(batches=1, on_progress=ask)
+    assert (profile.load, len(recorded_batches(profile))) == (None, 1)
