@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import nbserve
 from nbserve import runfile
+from nbserve.capture.capture import capture
+from nbserve.deployment import Server
 from nbserve.errors import Conflict, NbserveError, NotFound, ProfileError
 from nbserve.profiling import session
 from nbserve.trace.model import CATEGORIES
@@ -260,3 +263,24 @@ class H(nbserve.Handler):
 
     profile = endpoint.profile(batches=1, on_progress=ask)
     assert (profile.load, len(recorded_batches(profile))) == (None, 1)
+
+
+def test_the_start_is_recorded_when_the_environment_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("NBSERVE_PROFILE", "3")
+    server = Server.start().ready()
+    try:
+        namespace = {"__name__": "__main__", "nbserve": nbserve}
+        exec(compile("\n" + CELL, "<cell h>", "exec"), namespace)
+        cell = (f"%%serve h\n{CELL}", "test.ipynb, cell 1")
+        bundle = capture(namespace["H"], name="h", namespace=namespace, settings={}, cell=cell, store=tmp_path)
+        endpoint = server.deploy(bundle.path)
+        endpoint.predict(BODY)
+        profile = endpoint.profile(startup=True)
+        assert len(recorded_batches(profile)) == 3
+        assert profile.timeline.recording["workers"][0]["facts"]["first_batch"]
+        assert profiles_left(endpoint) == []
+        with pytest.raises(NotFound, match="handed out already"):
+            endpoint.profile(startup=True)
+        del profile
+    finally:
+        server.stop()
