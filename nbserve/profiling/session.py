@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import orjson
 
 from nbserve import runfile
 from nbserve.errors import ProfileError, ServerGone, from_object
+from nbserve.profiling import folders
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
@@ -152,7 +152,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _own_folder(endpoint: Endpoint, recording: Recording, number: str) -> Path:
     """Move what the workers wrote to a folder of this process, which outlives the server; paths are changed to it."""
-    folder = Path(tempfile.mkdtemp(prefix="nbserve-profile-"))
+    folder = folders.new()
     left = runfile.server_dir(endpoint.server.server_id) / "profiles" / number
     for worker in recording["workers"]:
         files: tuple[Literal["trace", "samples", "memory"], ...] = ("trace", "samples", "memory")
