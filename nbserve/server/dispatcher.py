@@ -74,7 +74,7 @@ class Dispatcher:
 
     def _dispatch_direct(self, now_ns: int) -> None:
         for worker in self.direct.workers():
-            if worker.state is not WorkerState.READY or not self._slots.has_room(worker.device, self.schedule):
+            if not worker.is_idle or not self._slots.has_room(worker.device, self.schedule):
                 continue
             if (request := self.direct.take(worker)) is not None:
                 self.take_slot(worker)
@@ -92,24 +92,25 @@ class Dispatcher:
         if (preferred := self._crew.preferred) is not None and self._is_idle(preferred):
             return preferred
         for worker in self._crew.rotation:
-            if worker.state is WorkerState.READY and self._slots.has_room(worker.device, self.schedule):
+            if worker.is_idle and self._slots.has_room(worker.device, self.schedule):
                 return worker
         if not self._batcher.has_full_batch():
             return None
         return next((worker for worker in self._crew.rotation if self._may_send_ahead(worker)), None)
 
     def _is_idle(self, worker: Worker) -> bool:
-        return worker.state is WorkerState.READY and self._slots.has_room(worker.device)
+        return worker.is_idle and self._slots.has_room(worker.device)
 
     def _may_send_ahead(self, worker: Worker) -> bool:
-        """One that is hung or in a debugger would keep the batch, and never be free for what waits for it alone."""
+        """One that is hung, writes or is in a debugger would keep the batch, one that a request waits for stay busy."""
         is_last = worker.state is WorkerState.BUSY and worker.in_flight == 1
-        return is_last and not worker.is_hung and worker.debugger is None and worker not in self.direct
+        is_stuck = worker.is_hung or worker.is_writing or worker.debugger is not None
+        return is_last and not is_stuck and worker not in self.direct
 
     def _idle_workers(self) -> int:
         """Workers that could take a batch now: idle, on a device with room."""
         idle = 0
         for worker in self._crew.rotation:
-            if worker.state is WorkerState.READY and self._slots.has_room(worker.device):
+            if worker.is_idle and self._slots.has_room(worker.device):
                 idle += 1
         return idle

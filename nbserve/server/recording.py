@@ -56,10 +56,10 @@ class Part:
         if event["event"] == "profiling":
             self._began_ns = time.monotonic_ns()
             self._begin()
-            return
-        recorded: WorkerRecording = event["recording"]
-        recorded["error"] = recorded["error"] or self._why_early
-        self._finish(recorded)
+        elif event["event"] == "profiled":
+            recorded: WorkerRecording = event["recording"]
+            recorded["error"] = recorded["error"] or self._why_early
+            self._finish(recorded)
 
     def stop(self) -> None:
         if not self.done.done():

@@ -160,14 +160,23 @@ class Supervisor:
                 self._resume(worker)
             case "debugger":
                 self._attach(worker, Debugger.of_event(event))
-            case "profiling" | "profiled":
-                if worker.recording is not None:
-                    worker.recording.hear(event)
+            case "profiling" | "writing" | "profiled":
+                self._hear_of_recording(worker, event)
             case "spent":
                 worker.spent = event["text"]
                 self._renew_if_spent(worker)
             case _:
                 worker.owner.on_event(worker, event)
+
+    def _hear_of_recording(self, worker: Worker, event: dict[str, Any]) -> None:
+        """A large trace takes seconds to write: what was sent meanwhile begins after that, and others get the rest."""
+        if worker.is_writing:
+            worker.channel.begin_anew(time.monotonic_ns())
+        worker.is_writing = event["event"] == "writing"
+        if worker.recording is not None:
+            worker.recording.hear(event)
+        if not worker.is_writing:
+            worker.owner.on_written()
 
     def _got_ready(self, worker: Worker) -> None:
         worker.ready_at_s = time.monotonic()

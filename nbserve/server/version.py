@@ -254,6 +254,9 @@ class Version:
     def on_debugger(self, worker: Worker) -> None:
         self.crew.debugger_changed(worker)
 
+    def on_written(self) -> None:
+        self.dispatcher.schedule()
+
     def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None:
         """The rows the worker was at are tried once more, each alone; those sent ahead just wait again."""
         self.dispatcher.free_slot(worker)

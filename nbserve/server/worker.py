@@ -44,6 +44,8 @@ class Owner(Protocol):
 
     def on_debugger(self, worker: Worker) -> None: ...
 
+    def on_written(self) -> None: ...
+
     def on_lost(self, worker: Worker, batches: list[InFlight], cause: LossCause) -> None: ...
 
     def on_ended(self, worker: Worker) -> None: ...
@@ -56,7 +58,8 @@ class Worker:
 
     `launched_ns` is when its process was forked, `failed_ns` when a request last failed in it (0: none did).
     `failing` has what went wrong in the batch it is at, by request id; `spent` says why its process is to be replaced.
-    `has_slot` says that its batch counts among those that run on its device, `recording` is what it is recorded for.
+    `has_slot` says that its batch counts among those that run on its device, `recording` is what it is recorded for,
+    `is_writing` that it writes what it recorded: it begins no batch meanwhile.
     """
 
     def __init__(self, index: int, owner: Owner, supervisor: Supervisor, role: Role = "worker") -> None:
@@ -98,6 +101,7 @@ class Worker:
         self.hold: Hold | None = None
         self.debugger: Debugger | None = None
         self.recording: Part | None = None
+        self.is_writing = False
         self.channel = Channel(self)
         # Of its own: who waits for the end of the process before must not miss it.
         self.ended = asyncio.Event()
@@ -121,9 +125,15 @@ class Worker:
         return self.state in (WorkerState.READY, WorkerState.BUSY)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it would begin a batch at once."""
+        return self.state is WorkerState.READY and not self.is_writing
+
+    @property
     def is_time_still(self) -> bool:
-        """Whether time-outs wait, as a debugger may have the worker."""
-        return self.hold is not None or (self.debugger is not None and self.debugger.stops_time)
+        """Whether time-outs wait: a debugger may have the worker, or it writes what it recorded."""
+        has_debugger = self.debugger is not None and self.debugger.stops_time
+        return self.hold is not None or self.is_writing or has_debugger
 
     @property
     def busy_since_ns(self) -> int:

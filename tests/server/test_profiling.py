@@ -92,6 +92,50 @@ def test_a_recording_has_the_worker_s_files_and_the_requests_meanwhile(record, t
     record(scene)
 
 
+def test_a_worker_that_writes_a_large_trace_is_not_taken_for_hung_nor_given_batches(record):
+    async def scene(stage: Stage, recordings: Recordings) -> None:
+        version, scripts = await stage.serve(workers=2)
+        first, second = version.crew.workers
+        recording = await recordings.start(version, Wish(batches=1))
+        await begun(recording, scripts[0])
+        version.submit(ahead := request())
+        batch = await scripts[0].batch()
+        scripts[0].say("writing", id=recording.id)
+        await until(lambda: first.is_writing)
+        assert first.is_time_still and not second.is_time_still
+        for _ in range(2):
+            version.submit(other := request())
+            scripts[1].answer(await scripts[1].batch())
+            await other.reply
+        assert first.in_flight == 1
+        now_ns = time.monotonic_ns()
+        scripts[0].say("profiled", id=recording.id, recording=recorded(scripts[0], []))
+        await done(recording)
+        assert first.busy_since_ns >= now_ns, "its time-out begins when it can begin"
+        assert not first.is_time_still
+        scripts[0].answer(batch)
+        await ahead.reply
+
+    record(scene)
+
+
+def test_what_waits_while_the_only_worker_writes_goes_on_then(record):
+    async def scene(stage: Stage, recordings: Recordings) -> None:
+        version, [script] = await stage.serve()
+        recording = await recordings.start(version, Wish(batches=1))
+        await begun(recording, script)
+        script.say("writing", id=recording.id)
+        await until(lambda: version.crew.workers[0].is_writing)
+        version.submit(waits := request())
+        await asyncio.sleep(0)
+        assert version.crew.workers[0].in_flight == 0
+        script.say("profiled", id=recording.id, recording=recorded(script, []))
+        script.answer(await script.batch())
+        await waits.reply
+
+    record(scene)
+
+
 def test_all_stop_when_the_first_has_its_batches(record):
     async def scene(stage: Stage, recordings: Recordings) -> None:
         version, scripts = await stage.serve(workers=2)

@@ -81,6 +81,7 @@ class Recorder:
     def _finish(self, recording: Recording) -> None:
         self._recording, self.is_on = None, False
         recording.stop()
+        self._channel.send_message({"event": "writing", "id": recording.id})
         recording.write()
         self._tell(recording)
 
