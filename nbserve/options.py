@@ -155,7 +155,9 @@ def debug_options_of(values: argparse.Namespace) -> DebugOptions:
 def add_profile_options(parser: argparse.ArgumentParser) -> None:
     """The options of `Endpoint.profile` and `Endpoint.ab`."""
     record = parser.add_argument_group("what to record")
-    record.add_argument("--batches", type=number(int), metavar="K", help="until a worker has run so many")
+    record.add_argument(
+        "--batches", type=number(int), metavar="K", help="until a worker has run so many, for 60 s at most"
+    )
     record.add_argument("--seconds", type=number(float), metavar="T", help="... or for so long (--ab: about so long)")
     record.add_argument("--worker", metavar="I", help="this worker, or all (default: the first)")
     record.add_argument("--memory", action="store_true", help="who allocates how much, too; slows it down")

@@ -109,7 +109,8 @@ class Comparison:
 
     def _next(self) -> Iterator[str]:
         if self.is_applied:
-            yield f"  applied: {self.endpoint.name} runs with {assignments(self.settings)}"
+            yield f"  applied: {self.endpoint.name} runs with {assignments(self.settings)} until its cell runs again;"
+            yield "  write it into the cell's options to keep it"
         elif self.verdict == "faster" and self.has_same_answers:
             words = f"config {self.endpoint.name} {' '.join(assignments(self.settings).split(','))}"
             yield f"  keep it: .apply(), %serve {words}, or nbserve {words}"

@@ -9,13 +9,16 @@ from typing import Any
 from nbserve.errors import ProfileError
 from nbserve.profiling.requests import Request
 
+# Clients may stop asking: who waits for batches then gets what there was.
+BATCHES_LIMIT_S = 60.0
+
 
 @dataclass(frozen=True)
 class ProfileOptions:
     """How to profile, in the words of `Endpoint.profile`. Raises ProfileError for what cannot go together.
 
-    It ends after `batches` or `seconds`, whichever is first; without either the server has its defaults. `load` is in
-    requests per second.
+    It ends after `batches` or `seconds`, whichever is first: `batches` alone for at most BATCHES_LIMIT_S; without
+    either the server has its defaults. `load` is in requests per second.
     """
 
     batches: int | None = None
@@ -47,7 +50,7 @@ class ProfileOptions:
             return {"startup": True}
         return {
             "batches": self.batches,
-            "seconds": self.seconds,
+            "seconds": self.seconds or (BATCHES_LIMIT_S if self.batches else None),
             "worker": self.worker,
             "all": self.all_workers,
             "stacks": self.stacks,

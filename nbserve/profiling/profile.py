@@ -15,6 +15,9 @@ from nbserve.profiling.peak import peak_gflops
 from nbserve.trace import chrome, diagnose, ops, pack, stitch
 from nbserve.trace.model import Finding, OpRow, Recording, SpanObject, Timeline
 
+# A notebook keeps what it shows: about 3 MB. The page that `save` writes has all.
+INLINE_EVENTS = 250_000
+
 
 class Profile:
     """What was recorded, on one clock. `requests` are the spans of requests, `ops` are ordered by self time.
@@ -67,15 +70,13 @@ class Profile:
     def _save_page(self, path: Path) -> None:
         from nbserve.trace import page
 
-        path.write_text(page.document(self._pack(), title=self.name), encoding="utf-8")
-
-    def _pack(self) -> bytes:
-        return pack.pack(self.timeline, self.findings)
+        block = pack.pack(self.timeline, self.findings)
+        path.write_text(page.document(block, title=self.name), encoding="utf-8")
 
     def _repr_html_(self) -> str:
         from nbserve.trace import page
 
-        return page.page(self._pack(), title=self.name)
+        return page.page(pack.pack(self.timeline, self.findings, INLINE_EVENTS), title=self.name)
 
     def picture(self) -> bytes:
         """The timeline as a PNG, for readers without scripts."""

@@ -70,10 +70,10 @@ _GZIP_LEVEL = 6
 _Array = NDArray[Any]
 
 
-def pack(timeline: Timeline, findings: Sequence[Finding] = ()) -> bytes:
-    """The block described above; of more events than MAX_EVENTS it has the longest, and says so in a note."""
+def pack(timeline: Timeline, findings: Sequence[Finding] = (), max_events: int = MAX_EVENTS) -> bytes:
+    """The block described above; of more events than `max_events` it has the longest, and says so in a note."""
     notes = list(timeline.notes)
-    events = _shortened(timeline.events, notes)
+    events = _shortened(timeline.events, max_events, notes)
     spans = _chosen_spans(timeline, notes)
     start_ns, end_ns = timeline.extent_ns()
     columns = _columns(events, start_ns)
@@ -112,11 +112,11 @@ def unpack(block: bytes) -> tuple[dict[str, Any], dict[str, _Array]]:
     return header, columns
 
 
-def _shortened(events: Events, notes: list[str]) -> Events:
-    if len(events) <= MAX_EVENTS:
+def _shortened(events: Events, most: int, notes: list[str]) -> Events:
+    if len(events) <= most:
         return events
-    notes.append(f"Of {len(events):,} events the timeline shows the longest {MAX_EVENTS:,}.")
-    longest = np.argpartition(events.duration_ns, len(events) - MAX_EVENTS)[-MAX_EVENTS:]
+    notes.append(f"Of {len(events):,} events the timeline shows the longest {most:,}.")
+    longest = np.argpartition(events.duration_ns, len(events) - most)[-most:]
     return events.only(np.sort(longest))
 
 

@@ -151,7 +151,9 @@ def _axis(canvas: _Canvas, window: Window) -> Image.Image:
     for time_ms in np.arange(first, window.start_ms + window.length_ms, step_ms):
         x = sketch.GUTTER_PX + round((time_ms - window.start_ms) / window.length_ms * width)
         pen.line((x, 12, x, 18), _MUTED)
-        pen.text((x + 4, 0), f"{time_ms:g} ms" if abs(time_ms) > step_ms / 100 else "0 ms", _MUTED, _font(12))
+        label = f"{time_ms:g} ms" if abs(time_ms) > step_ms / 100 else "0 ms"
+        if x + 4 + pen.textlength(label, _font(12)) <= part.width:
+            pen.text((x + 4, 0), label, _MUTED, _font(12))
     return part
 
 

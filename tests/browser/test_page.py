@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import Page, Route, expect
 
-from nbserve.trace import ops, page
+from nbserve.trace import ops, page, picture
 from nbserve.trace.model import Timeline
 from tests.browser.canvas import Canvas
 from tests.browser.conftest import SHOWN
@@ -148,10 +149,12 @@ def test_a_notebook_gives_its_theme_and_opens_perfetto(new_page: Callable[..., P
 
 
 def test_a_notebook_saved_as_html_stays_interactive(
-    new_page: Callable[..., Page], packs: dict[str, bytes], tmp_path: Path
+    new_page: Callable[..., Page], packs: dict[str, bytes], timelines: dict[str, Timeline], tmp_path: Path
 ) -> None:
-    output = nbformat.v4.new_output("display_data", {"text/html": page.page(packs["cpu"])})
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("p", outputs=[output])])
+    images = [base64.b64encode(picture.png(timelines[name])).decode() for name in ("cpu", "bars")]
+    data = [{"text/html": page.page(packs["cpu"])}, *({"image/png": image} for image in images)]
+    outputs = [nbformat.v4.new_output("display_data", each) for each in data]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("p", outputs=outputs)])
     body, _ = HTMLExporter().from_notebook_node(notebook)
     path = tmp_path / "saved.html"
     path.write_text(body)
@@ -160,6 +163,8 @@ def test_a_notebook_saved_as_html_stays_interactive(
     frame = view.locator("iframe").element_handle().content_frame()
     assert frame
     frame.wait_for_selector(SHOWN)
+    # What follows it is the same once more; what follows that is somebody else's.
+    assert [image.is_visible() for image in view.locator("img").all()] == [False, True]
     canvas = Canvas(view, frame)
     whole = canvas.shown()
     canvas.press("w")

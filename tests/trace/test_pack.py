@@ -93,9 +93,8 @@ def test_the_rest_of_a_profile_is_in_the_header(timeline: Timeline) -> None:
     assert [track["kind"] for track in header["tracks"]] == ["cpu", "gpu"] * 2
 
 
-def test_of_too_many_events_the_longest_are_shown(timeline: Timeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "MAX_EVENTS", 50)
-    header, arrays = pack.unpack(pack.pack(timeline))
+def test_of_too_many_events_the_longest_are_shown(timeline: Timeline) -> None:
+    header, arrays = pack.unpack(pack.pack(timeline, max_events=50))
     assert len(arrays["name"]) == 50
     longest = sorted(timeline.events.duration_ns.tolist())[-50:]
     assert sorted(arrays["duration_us"].tolist()) == pytest.approx([ns / 1e3 for ns in longest])

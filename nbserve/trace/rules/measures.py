@@ -164,8 +164,13 @@ class Measures:
         return self.of_stage(self.ops.loop_ns(self.ops.of(ITEMS | PARTS, stage)), stage)
 
     def copies_ms(self, stage: str | None = None) -> float:
-        """Milliseconds of a request in copies of some length."""
-        return self.spent_ms(self.ops.of(COPIES, stage) & self.ops.is_long)
+        """Milliseconds of a request in copies that the handler has made."""
+        return self.spent_ms(self.copies & self.ops.within(stage))
+
+    @cached_property
+    def copies(self) -> Chosen:
+        """Copies of some length, without those that a product makes for itself, such as of its bias."""
+        return np.asarray(self.ops.of(COPIES) & self.ops.is_long & ~self.ops.below(MATMULS))
 
     def told_apart_ms(self, stage: str) -> float:
         """What other rules find in a stage."""
@@ -179,7 +184,7 @@ class Measures:
         return self.stage_ms["inference"] * min(1.0, part)
 
     def _part(self, part_ns: float, stage: str) -> float:
-        whole_ns = self.ops.wall_ns[stage]
+        whole_ns = self.ops.calm_ns(stage)
         return min(1.0, part_ns / whole_ns) if whole_ns else 0.0
 
 

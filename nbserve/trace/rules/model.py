@@ -7,7 +7,7 @@ from typing import Any
 from nbserve.trace.model import Finding
 from nbserve.trace.rules import thresholds as limits
 from nbserve.trace.rules.measures import Measures
-from nbserve.trace.rules.operators import COPIES, ITEMS, RANDOM
+from nbserve.trace.rules.operators import ITEMS, RANDOM
 from nbserve.trace.rules.places import hottest, initialize_text, method_text, model_name
 
 
@@ -119,14 +119,13 @@ def slow_python(m: Measures) -> Finding | None:
 
 def copies(m: Measures) -> Finding | None:
     """Gain: all of the copying is gone."""
-    chosen = m.ops.of(COPIES) & m.ops.is_long
     spent_ms = m.gpu.copy_ns / m.gpu.batches / 1e6 if m.gpu is not None else m.copies_ms()
     share = m.share(spent_ms)
     if share < limits.COPY_SHARE or spent_ms < limits.LEAST_COPY_MS:
         return None
     return Finding(
         name="copies",
-        figure=f"{m.ops.per_batch(chosen):.0f} copies and conversions a batch take {spent_ms:.1f} ms, "
+        figure=f"{m.ops.per_batch(m.copies):.0f} copies and conversions a batch take {spent_ms:.1f} ms, "
         f"{_part(m, share)}",
         value=share,
         threshold=limits.COPY_SHARE,

@@ -61,6 +61,16 @@ class Operators:
         chosen = np.isin(self.name, [i for i, name in enumerate(self.names) if name in names]) & self.within(stage)
         return np.asarray(chosen & ~np.append(chosen, False)[self.parent])
 
+    def below(self, names: Collection[str]) -> Chosen:
+        """The operators that one of these names calls, however far down."""
+        is_named = np.isin(self.name, [i for i, name in enumerate(self.names) if name in names])
+        found = np.zeros(len(self.name), np.bool_)
+        while True:
+            grown = np.asarray(np.append(is_named | found, False)[self.parent])
+            if (grown == found).all():
+                return found
+            found = grown
+
     def within(self, stage: str | None) -> Chosen:
         if stage is None:
             return np.ones(len(self.name), np.bool_)
@@ -78,6 +88,15 @@ class Operators:
     def per_batch(self, chosen: Chosen) -> float:
         """How many of these a batch has."""
         return int(chosen.sum()) / self.batches if self.batches else 0.0
+
+    def calm_ns(self, stage: str) -> float:
+        """What a batch spends in this stage when its operators take as long as they typically do."""
+        outer = self.is_outer & self.within(stage)
+        if not outer.any():
+            return self.wall_ns[stage]
+        late = (self.end_ns - self.start_ns - self.duration_ns)[outer]
+        by_batch = np.bincount(self.batch[outer], late, minlength=self.batches)
+        return max(self.wall_ns[stage] - max(0.0, midmean(by_batch.tolist())), self.total_ns(outer))
 
     def total_ns(self, chosen: Chosen) -> float:
         """What these take of a batch, with all that they call."""

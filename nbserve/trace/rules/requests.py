@@ -61,24 +61,26 @@ def queue_bound(m: Measures) -> Finding | None:
     """
     queue_ms = m.stage_ms["queue"]
     share = m.share(queue_ms)
-    if share < limits.QUEUE_SHARE or queue_ms < m.stage_ms["inference"]:
+    # A worker that always has a next batch keeps its requests waiting for one batch, and no longer.
+    if share < limits.QUEUE_SHARE or queue_ms < limits.QUEUED_BATCHES * m.service_ms:
         return None
     workers = int(m.settings.get("workers", 1))
     more = _more_workers(m, workers)
-    saved_ms = queue_ms * m.room() * (1 - workers / more)
+    gain = m.gain_without(queue_ms * m.room() * (1 - workers / more))
+    is_worth_it = gain >= limits.LEAST_GAIN
     return Finding(
         name="queue-bound",
         figure=f"a request waits {_queue(m, share)} for a worker; its batch then takes {m.service_ms:.1f} ms",
         value=share,
         threshold=limits.QUEUE_SHARE,
         why="Requests come faster than the workers answer them.",
-        fix=f"Have more workers: workers={more}." if more > workers else _NO_ROOM,
-        expected_gain=m.gain_without(saved_ms),
-        settings={"workers": more} if more > workers else {},
+        fix=f"Have more workers: workers={more}." if is_worth_it else _NO_ROOM,
+        expected_gain=gain,
+        settings={"workers": more} if is_worth_it else {},
     )
 
 
-_NO_ROOM = "All cores have their worker: make a batch faster, or send fewer requests at once."
+_NO_ROOM = "The cores have enough to do: make a batch faster, or send fewer requests at once."
 
 
 def ipc(m: Measures) -> Finding | None:

@@ -11,6 +11,8 @@ MOST_GAIN = 50.0
 
 # Of a request's time.
 QUEUE_SHARE = 0.3
+# From so many batches ahead on, requests wait because there are too many of them.
+QUEUED_BATCHES = 1.3
 BATCH_WAIT_SHARE = 0.3
 IPC_SHARE = 0.1
 STAGE_SHARE = 0.25

@@ -4,8 +4,8 @@ import type { Span, Trace } from "./model";
 import { stageLabel } from "./stages";
 
 const PIECE = 20_000;
-/** Process numbers of the server's rows in the file, far from those of real processes. */
-const REQUESTS_PID = 1_000_000_000;
+/** The process number of the requests' rows in the file, far from those of real processes; as in nbserve/trace/chrome.py. */
+const REQUESTS_PID = 2_000_000_000;
 
 export function chromeTrace(trace: Trace, lanes: number[][]): Blob {
   const pieces: string[] = ['{"displayTimeUnit":"ms","traceEvents":[\n'];
@@ -38,9 +38,9 @@ function* allLines(trace: Trace, lanes: number[][]): Generator<object> {
 }
 
 function* names(trace: Trace, lanes: number): Generator<object> {
-  yield meta("process_name", REQUESTS_PID, 0, `requests to ${trace.header.endpoint}`);
-  yield { ph: "M", name: "process_sort_index", pid: REQUESTS_PID, tid: 0, args: { sort_index: -1 } };
-  for (let lane = 0; lane < lanes; lane++) yield meta("thread_name", REQUESTS_PID, lane, `lane ${lane + 1}`);
+  yield meta("process_name", REQUESTS_PID, 0, "requests");
+  yield { ph: "M", name: "process_sort_index", ts: 0, pid: REQUESTS_PID, tid: 0, args: { sort_index: -2 } };
+  for (let lane = 0; lane < lanes; lane++) yield meta("thread_name", REQUESTS_PID, lane + 1, `request ${lane + 1}`);
   for (const [i, track] of trace.header.tracks.entries()) {
     yield meta("process_name", track.pid, 0, `worker ${track.worker}`);
     yield meta("thread_name", track.pid, i + 1, `${track.kind} ${track.name || track.number}`);
@@ -52,7 +52,7 @@ function meta(name: string, pid: number, tid: number, value: string): object {
 }
 
 function* requestLines(span: Span, lane: number): Generator<object> {
-  const at = { ph: "X", pid: REQUESTS_PID, tid: lane };
+  const at = { ph: "X", pid: REQUESTS_PID, tid: lane + 1 };
   const name = `request ${span.request_id}`;
   yield { ...at, name, cat: "request", ts: span.start_us, dur: span.total_us, args: { batch: span.batch, worker: span.worker } };
   let ts = span.start_us;
