@@ -61,7 +61,8 @@ class ProfileHandler(StreamHandler):
                 await self.send_part(comma + orjson.dumps(spans)[1:-1])
                 comma = b","
             await asyncio.sleep(0)
-        await self.send_part(b"]}}\n")
+        # Not awaited: who has read it has the files, and may hang up before this coroutine would go on.
+        self.send_part(b"]}}\n")
 
 
 def routes(name: str) -> list[tuple[str, type[ApiHandler]]]:

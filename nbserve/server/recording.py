@@ -219,7 +219,8 @@ class Recording:
 
     def _one_is_done(self, done: asyncio.Future[WorkerRecording]) -> None:
         # Where requests are few one worker gets them all: the others would wait for their share for ever.
-        if done.result()["error"] is None:
+        batches = done.result()["batches"]
+        if done.result()["error"] is None or len(batches) >= (self.order.batches or float("inf")):
             self.stop()
 
     def _last_is_done(self, _: object = None) -> None:

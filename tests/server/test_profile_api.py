@@ -199,6 +199,32 @@ def test_a_client_that_hangs_up_ends_it(api, tmp_path):
     api(scene)
 
 
+def test_a_client_that_hangs_up_with_the_last_line_has_the_files(api, monkeypatch, tmp_path):
+    send_part = profile_api.ProfileHandler.send_part
+
+    def send_then_lose(self: profile_api.ProfileHandler, data: bytes) -> asyncio.Future[None]:
+        sent = send_part(self, data)
+        if data.endswith(b"]}}\n"):
+            self.on_connection_close()
+        return sent
+
+    monkeypatch.setattr(profile_api.ProfileHandler, "send_part", send_then_lose)
+
+    async def scene(api: Api) -> None:
+        _, [script] = await api.serve()
+        stream = await api.post("/endpoints/h/profile", batches=1)
+        number = await begin(stream, script)
+        script.say("profiled", id=number, recording=recorded(script, []))
+        assert await stream.line() is not None
+        await stream.hang_up()
+        [recording] = api.recordings._all
+        await until(lambda: recording.is_done)
+        assert recording.error is None
+        assert [folder.name for folder in (tmp_path / "profiles").iterdir()] == [number]
+
+    api(scene)
+
+
 def test_a_client_that_hangs_up_before_it_began_ends_it(api, tmp_path):
     async def scene(api: Api) -> None:
         _, [script] = await api.serve()

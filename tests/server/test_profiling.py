@@ -152,6 +152,17 @@ def test_all_stop_when_the_first_has_its_batches(record):
     record(scene)
 
 
+def test_all_stop_when_the_first_has_its_batches_though_something_is_missing(record):
+    async def scene(stage: Stage, recordings: Recordings) -> None:
+        version, scripts = await stage.serve(workers=2)
+        recording = await recordings.start(version, Wish(batches=1, all_workers=True))
+        await begun(recording, *scripts)
+        scripts[0].say("profiled", id=recording.id, recording=recorded(scripts[0], [1], error="no Python stacks"))
+        assert (await scripts[1].told("profile_stop"))["id"] == recording.id
+
+    record(scene)
+
+
 def test_the_clock_stops_it(record):
     async def scene(stage: Stage, recordings: Recordings) -> None:
         version, [script] = await stage.serve()
