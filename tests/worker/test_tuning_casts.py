@@ -51,6 +51,22 @@ def converted(module: nn.Module, dtype: torch.dtype | None = torch.bfloat16, cha
     return module
 
 
+def test_complex_buffers_keep_their_imaginary_part() -> None:
+    module = Witness()
+    module.register_buffer("frequencies", torch.polar(torch.ones(4), torch.arange(4.0)))
+    expected = module.frequencies.clone()
+    converted(module)
+    assert torch.equal(module.frequencies, expected)
+
+
+def test_tied_weights_stay_tied() -> None:
+    module = nn.ModuleDict({"embedding": nn.Embedding(4, 2), "head": nn.Linear(2, 4, bias=False)})
+    module["head"].weight = module["embedding"].weight
+    converted(module)
+    assert module["head"].weight is module["embedding"].weight
+    assert module["head"].weight.dtype is torch.bfloat16
+
+
 def test_weights_and_buffers_are_converted_and_others_stay() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(2, 2), "norm": nn.BatchNorm1d(2)})
     converted(module)

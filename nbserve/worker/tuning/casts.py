@@ -32,7 +32,8 @@ class Casts:
     def convert(self, module: nn.Module) -> None:
         """Give the module weights of the dtype and layout: copies of its own, where the file's were mapped."""
         if self._dtype is not None:
-            module.to(self._dtype)
+            # Not `module.to`, which drops the imaginary part of complex buffers, such as rotary frequencies.
+            module._apply(self._to_dtype)  # type: ignore[no-untyped-call]
         if self._channels_last:
             for parameter in module.parameters():
                 if parameter.dim() == 4:
@@ -56,6 +57,9 @@ class Casts:
 
         setattr(call, COMPILED_MARK, getattr(forward, COMPILED_MARK, False))
         return call
+
+    def _to_dtype(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
     def _into(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():
