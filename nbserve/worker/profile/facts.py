@@ -61,7 +61,7 @@ def module_facts(name: str, module: nn.Module) -> dict[str, Any]:
         "type": type(getattr(module, "_orig_mod", module)).__name__,
         "training": module.training,
         "training_layers": sorted({type(each).__name__ for each in module.modules() if _trains(each)}),
-        "parameters": weights.total() if hasattr(weights, "total") else sum(weights.values()),
+        "parameters": weights.total(),
         "parameter_bytes": count_bytes,
         "dtype": dtype,
         "device": device,

@@ -81,9 +81,9 @@ class Recording:
             return False
         self._is_running = True
         self._attempt("torch's profiler did not start", self._tracer.start)
-        for part in (self._allocations, self._sampler):
-            if part is not None:
-                part.start()
+        if self._allocations is not None:
+            self._attempt("the memory profile did not start", self._allocations.start)
+        self._attempt("the sampler did not start", self._sampler.start)
         self._started_ns = time.monotonic_ns()
         if runner is not None:
             self._is_first = not runner.has_run
