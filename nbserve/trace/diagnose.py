@@ -18,6 +18,7 @@ RULES: Sequence[Rule] = (
     model.train_mode,
     model.autograd,
     machine.oversubscribed,
+    machine.waiting_threads,
     requests.batch_wait,
     requests.slow_preprocess,
     requests.slow_postprocess,
@@ -39,6 +40,7 @@ WRONG = frozenset(("train-mode",))
 # What a finding explains is no finding of its own.
 EXPLAINS: Mapping[str, frozenset[str]] = {
     "small-batches": frozenset(("queue-bound",)),
+    "oversubscribed-threads": frozenset(("waiting-threads",)),
     "item-syncs": frozenset(("launch-bound", "gpu-idle")),
     "launch-bound": frozenset(("gpu-idle",)),
     "slow-preprocess": frozenset(("gpu-idle",)),
@@ -49,6 +51,7 @@ CONSEQUENCES = frozenset(("queue-bound", "small-batches"))
 _CAUSES = frozenset(
     (
         "oversubscribed-threads",
+        "waiting-threads",
         "slow-preprocess",
         "slow-postprocess",
         "item-syncs",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nbserve.config import EndpointConfig
 from nbserve.trace.diagnose import EXPLAINS, RULES, findings, ordered, unexplained
 from nbserve.trace.model import Finding, StackNode
+from nbserve.trace.rules.measures import measure
 from tests.trace.built import Built, Op
 
 MATMUL = Op("aten::addmm", 1800, detail="float32[1024], float32[8,1024], float32[1024,1024], 1, 1")
@@ -112,6 +113,15 @@ def test_a_queue_on_a_full_machine_promises_nothing() -> None:
     assert (finding.settings, finding.expected_gain) == ({}, 1.0)
 
 
+def test_a_worker_that_always_has_a_next_batch_raises_no_alarm() -> None:
+    only(clean(stages={"queue": 2.2, "inference": 2.0}, cores=8, rows=16), "nothing-to-fix")
+
+
+def test_more_workers_are_proposed_only_where_they_help() -> None:
+    finding = only(clean(stages={"queue": 6.0, "inference": 2.0}, facts={"num_threads": 2}, rows=4), "queue-bound")
+    assert finding.settings == ({"workers": 2} if finding.expected_gain >= 1.03 else {})
+
+
 def test_the_cause_of_a_queue_comes_before_it() -> None:
     built = clean(stages={"queue": 60.0, "preprocess": 30.0, "inference": 2.0}, cores=8, rows=4)
     assert list(named(built)) == ["slow-preprocess", "queue-bound"]
@@ -127,9 +137,24 @@ def test_slow_preprocessing_names_the_line() -> None:
 
 
 def test_preprocessing_row_by_row_is_told_from_slow_code() -> None:
-    each = tuple(Op("aten::select", 4, stage="preprocess") for _ in range(400))
+    each = tuple(Op("aten::select", 4, after_us=15, stage="preprocess") for _ in range(400))
     built = clean(rows=8, stages={"preprocess": 10.0, "inference": 2.0}, ops=(*each, MATMUL))
     assert "50 operators for each request" in only(built, "slow-preprocess").why
+
+
+def test_a_few_operators_after_slow_python_are_not_what_takes_the_time() -> None:
+    few = tuple(Op("aten::to", 10, stage="preprocess") for _ in range(40))
+    built = clean(rows=8, stages={"preprocess": 10.0, "inference": 2.0}, ops=(*few, MATMUL))
+    assert "in Python" in only(built, "slow-preprocess").why
+
+
+def test_no_line_of_nbserve_is_named_as_the_handlers() -> None:
+    inner = StackNode("Handler.preprocess", "nbserve/handler.py", 39, 95.0, 95.0)
+    root = StackNode("all", "", 0, 100.0, 5.0, (inner,))
+    facts = HANDLER | {"overrides": ["inference"]}
+    finding = only(clean(stages={"preprocess": 10.0, "inference": 2.0}, facts=facts, stack=root), "slow-preprocess")
+    assert "line" not in finding.fix
+    assert finding.fix.endswith("in a preprocess of your own: Net.preprocess is the default one.")
 
 
 def test_slow_postprocessing_is_told_too() -> None:
@@ -254,8 +279,41 @@ def test_threads_that_the_handler_sets_are_removed_from_its_code() -> None:
 def test_copies_count_when_they_are_long() -> None:
     copy = Op("aten::to", 900, inside=(Op("aten::_to_copy", 890, inside=(Op("aten::copy_", 880),)),))
     finding = only(clean(stages={"inference": 2.8}, ops=(copy, MATMUL)), "copies")
-    assert finding.figure.startswith("1 copies")
+    assert finding.figure.startswith("copies and conversions (1 a batch) take 0.9 ms")
     assert finding.value == pytest.approx(0.9 / 3.02, rel=0.02)
+
+
+def test_a_product_that_copies_its_bias_raises_no_alarm() -> None:
+    whole = Op("aten::linear", 1800, inside=(Op("aten::addmm", 1790, inside=(Op("aten::copy_", 1500),)),))
+    only(clean(ops=(whole,)), "nothing-to-fix")
+
+
+def test_products_slower_than_one_core_wait_for_each_others_threads() -> None:
+    built = clean(stages={"inference": 20.0}, ops=(replace(MATMUL, us=18_000),), facts={"num_threads": 2})
+    finding = only(built, "waiting-threads")
+    assert "0.9 GFLOP/s with 2 threads" in finding.figure
+    assert finding.settings == {"threads_per_worker": 1}
+    assert finding.expected_gain > 2
+    only(replace(built, facts={"num_threads": 1}, cores=1), "nothing-to-fix")
+
+
+def test_code_without_torch_is_not_said_to_need_nothing() -> None:
+    finding = only(clean(stages={"inference": 20.0}, ops=()), "nothing-to-fix")
+    assert "handler's own code" in finding.figure
+    assert "loops in Python or waits" in finding.fix
+
+
+def test_the_operators_of_a_short_inference_do_not_bound_the_request() -> None:
+    ops = (Op("aten::addmm", 80),)
+    finding = only(clean(stages={"preprocess": 0.9, "inference": 0.1}, ops=ops), "nothing-to-fix")
+    assert "matmul" not in finding.figure
+
+
+def test_waiting_for_a_core_does_not_change_the_shares_of_operators() -> None:
+    calls = [Op("aten::gelu", 1000 if i % 4 == 0 else 200) for i in range(8)]
+    name, share = measure(clean(stages={"inference": 4.0}, ops=calls).timeline()).top_operator()
+    # Without the waiting, the 3.2 ms of the operators are 1.6 ms, and those of inference 2.4 ms.
+    assert (name, share) == ("aten::gelu", pytest.approx(1.6 / 2.4))
 
 
 def test_items_explain_the_operators_that_they_are() -> None:

@@ -35,6 +35,35 @@ def oversubscribed(m: Measures) -> Finding | None:
     )
 
 
+def waiting_threads(m: Measures) -> Finding | None:
+    """Gain: all of inference gets as fast as products of matrices are on one core of any processor.
+
+    An operator ends with its last thread, and that one may wait for a core which other processes have.
+    """
+    gflops, part = m.ops.gflops(), m.matmul_share()
+    if m.gpu is not None or m.threads() < 2 or m.matmul_type() != "float32":
+        return None
+    spent_ms = m.stage_ms["inference"] * part
+    if m.share(spent_ms) < limits.WAITING_SHARE or m.ops.mean_matmul_us() < limits.WAITING_US:
+        return None
+    if not 0 < gflops < limits.WAITING_GFLOPS:
+        return None
+    is_own = m.sets_threads()
+    return Finding(
+        name="waiting-threads",
+        figure=f"products of matrices reach {gflops:.1f} GFLOP/s with {m.threads()} threads, and take "
+        f"{spent_ms:.1f} ms of a request's {m.total_ms:.1f} ms",
+        value=gflops,
+        threshold=limits.WAITING_GFLOPS,
+        why="One core alone does more: threads wait for each other, because something else has the cores too.",
+        fix=f"Call torch.set_num_threads(1) in {initialize_text(m)}."
+        if is_own
+        else "Give each worker one thread: threads_per_worker=1.",
+        expected_gain=m.gain((1 - gflops / limits.CORE_GFLOPS) * m.stage_ms["inference"]),
+        settings={} if is_own else {"threads_per_worker": 1},
+    )
+
+
 def gpu_idle(m: Measures) -> Finding | None:
     """Gain: CUDA graphs leave about 20 % of the time in which the GPU waits."""
     if m.gpu is None or m.gpu.idle_share < limits.GPU_IDLE_SHARE:
@@ -55,36 +84,42 @@ def gpu_idle(m: Measures) -> Finding | None:
 
 def nothing_to_fix(m: Measures, peak: Peak = None) -> Finding:
     """What is left when no rule found anything: what the time goes into. No gain."""
-    figure, value, threshold = _bound(m, peak)
+    figure, value, threshold, fix = _bound(m, peak)
     return Finding(
         name="nothing-to-fix",
         figure=figure,
         value=value,
         threshold=threshold,
         why="No rule found anything that costs time without need.",
-        fix="Nothing. For more requests a second: a smaller model, more cores, or more clients to fill the batches.",
+        fix=fix,
         expected_gain=1.0,
     )
 
 
-def _bound(m: Measures, peak: Peak) -> tuple[str, float, float]:
-    """What most of the time goes into, which share of it, and from which share on that counts."""
+_NO_FIX = "Nothing. For more requests a second: a smaller model, more cores, or more clients to fill the batches."
+_OWN_CODE_FIX = "No rule looks into code without torch: if it loops in Python or waits for something, begin there."
+
+
+def _bound(m: Measures, peak: Peak) -> tuple[str, float, float, str]:
+    """What most of the time goes into, which share of it, from which share on that counts, and what to do."""
     handler_share = m.share(m.batch_ms)
     if handler_share < limits.BOUND_SHARE:
         rest = "the rest is HTTP and the way to the worker and back"
         text = f"the handler takes {m.batch_ms:.2f} of a request's {m.total_ms:.2f} ms, {rest}"
-        return text, 1 - handler_share, 1 - limits.BOUND_SHARE
-    matmul = m.matmul_share()
+        return text, 1 - handler_share, 1 - limits.BOUND_SHARE, _NO_FIX
+    # Else what its operators are bound by is not what the request is.
+    is_inference = m.stage_ms["inference"] >= limits.BOUND_SHARE * m.batch_ms
+    matmul = m.matmul_share() if is_inference else 0.0
     if matmul >= limits.MATMUL_BOUND_SHARE:
-        return _bound_by_matmul(m, matmul, peak), matmul, limits.MATMUL_BOUND_SHARE
-    name, share = m.top_operator()
+        return _bound_by_matmul(m, matmul, peak), matmul, limits.MATMUL_BOUND_SHARE, _NO_FIX
+    name, share = m.top_operator() if is_inference else ("", 0.0)
     if share >= limits.TOP_SHARE:
         text = f"bound by {name}, {share:.0%} of inference ({m.stage_ms['inference']:.1f} ms)"
-        return text, share, limits.TOP_SHARE
+        return text, share, limits.TOP_SHARE, _NO_FIX
     place = hottest(m)
     where = f", most of it in {place.text()}" if place else "" if m.is_traced else "; its operators were not recorded"
     text = f"bound by the handler's own code, {m.batch_ms:.1f} ms of a request's {m.total_ms:.1f} ms{where}"
-    return text, handler_share, limits.BOUND_SHARE
+    return text, handler_share, limits.BOUND_SHARE, _OWN_CODE_FIX if m.is_traced else _NO_FIX
 
 
 def _bound_by_matmul(m: Measures, share: float, peak: Peak) -> str:

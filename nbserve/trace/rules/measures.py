@@ -149,6 +149,11 @@ class Measures:
         name, spent_ns = self.ops.top()
         return name, self._part(spent_ns, "inference")
 
+    def operator_share(self, stage: str) -> float:
+        """The part of a stage that is inside of operators, or on the way from one to the next."""
+        chosen = self.ops.is_outer & self.ops.within(stage)
+        return self._part(self.ops.loop_ns(chosen), stage)
+
     def of_stage(self, part_ns: float, stage: str) -> float:
         """Milliseconds of a request for what takes so long of a recorded batch's stage."""
         return self.stage_ms[stage] * self._part(part_ns, stage)

@@ -125,7 +125,7 @@ def copies(m: Measures) -> Finding | None:
         return None
     return Finding(
         name="copies",
-        figure=f"{m.ops.per_batch(m.copies):.0f} copies and conversions a batch take {spent_ms:.1f} ms, "
+        figure=f"copies and conversions ({m.ops.per_batch(m.copies):.0f} a batch) take {spent_ms:.1f} ms, "
         f"{_part(m, share)}",
         value=share,
         threshold=limits.COPY_SHARE,

@@ -151,6 +151,11 @@ class Operators:
         busy_ns = self.total_ns(self.of(MATMULS, "inference")) * self.batches
         return float(self.flops[self.within("inference")].sum()) / busy_ns if busy_ns else 0.0
 
+    def mean_matmul_us(self) -> float:
+        """How long one product of matrices takes, on average."""
+        chosen = self.of(MATMULS, "inference")
+        return float(self.duration_ns[chosen].mean() / 1e3) if chosen.any() else 0.0
+
     def top(self) -> tuple[str, float]:
         """The operator with most self time in inference, and what it takes of a batch."""
         chosen = self.within("inference")

@@ -41,6 +41,8 @@ def method_text(measures: Measures, method: str) -> str:
     handler = _handler(measures)
     owner = f"{handler}.{method}" if handler else method
     place = hottest(measures, method)
+    if _is_default(measures, method):
+        return f"a {method} of your own: {owner} is the default one"
     if place and place.line:
         where = f"line {place.line} ({place.share:.0%} of its time)" if place.method == method else place.text()
         return f"{owner}, {where}"
@@ -48,6 +50,11 @@ def method_text(measures: Measures, method: str) -> str:
         (f["handler"]["methods"].get(method) for f in measures.facts if "methods" in f.get("handler", {})), None
     )
     return f"{owner} (line {first[1]})" if first else owner
+
+
+def _is_default(measures: Measures, method: str) -> bool:
+    """Whether the handler leaves this method to nbserve, whose lines are no business of the reader."""
+    return any("overrides" in facts and method not in facts["overrides"] for facts in measures.facts)
 
 
 def initialize_text(measures: Measures) -> str:

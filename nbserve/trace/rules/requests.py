@@ -136,14 +136,15 @@ def _slow_stage(m: Measures, stage: str, why: str, fix: str) -> Finding | None:
 
 def _preprocess_texts(m: Measures) -> tuple[str, str]:
     json_bytes = m.per_request("json_bytes")
-    if json_bytes * m.rows * limits.JSON_NS_PER_BYTE / 1e6 > m.stage_ms["preprocess"] / 2:
+    if json_bytes * m.rows * limits.JSON_NS_PER_BYTE / 1e6 > m.stage_ms["preprocess"] * limits.JSON_SHARE:
         return (
             f"Most of it is reading {json_bytes / 1e6:.1f} MB of JSON a request: an object is made of each number.",
             "Send the numbers as bytes (array.tobytes()) and read them in preprocess with numpy.frombuffer.",
         )
     place = method_text(m, "preprocess")
     rows = m.ops.per_batch(m.ops.within("preprocess")) / max(1.0, m.rows)
-    if m.rows >= limits.ALONE_ROWS and rows >= limits.OPS_BY_ROW:
+    is_in_operators = m.operator_share("preprocess") >= limits.ROW_OPS_SHARE
+    if m.rows >= limits.ALONE_ROWS and rows >= limits.OPS_BY_ROW and is_in_operators:
         return (
             f"It runs {rows:.0f} operators for each request instead of a few for the whole batch.",
             f"Stack the batch first and run each operator once, in {place}.",

@@ -28,6 +28,8 @@ LEAST_IPC_MS = 1.0
 # Smaller bodies are on their way for as long as one of no bytes.
 LARGE_BODY_BYTES = 256 * 1024
 LEAST_STAGE_MS = 1.0
+# Below this part of preprocess, operators are not what it spends its time on.
+ROW_OPS_SHARE = 0.5
 # More operators for each row than this are a loop over rows.
 OPS_BY_ROW = 3.0
 LEAST_PYTHON_MS = 1.0
@@ -66,6 +68,13 @@ GPU_IDLE_SHARE = 0.3
 THREADS_PER_CORE = 1.0
 GRAD_SHARE = 0.5
 
+# Products of some length that take up much of a request and are slower than this wait for something else than
+# arithmetic or memory; a single core does CORE_GFLOPS or more.
+WAITING_SHARE = 0.3
+WAITING_US = 500.0
+WAITING_GFLOPS = 2.5
+CORE_GFLOPS = 10.0
+
 COLD_TIMES = 5.0
 LEAST_COLD_MS = 50.0
 
@@ -75,7 +84,8 @@ GRAPHED_PART = 0.2
 VECTORISED_PART = 0.1
 BF16_PART = 0.5
 SMALLER_BODY_PART = 0.25
-# What reading JSON takes at least.
+# What reading JSON takes at least; objects made of it take their time again, so this part of preprocess is enough.
+JSON_SHARE = 0.3
 JSON_NS_PER_BYTE = 2.5
 # Building the graph of one operator, and taking it down again.
 AUTOGRAD_US_PER_OP = 3.0
