@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbserve.trace.model import REQUEST_STAGES, Finding, OpRow, SpanObject
+from nbserve.trace.ops import BATCH
 
 if TYPE_CHECKING:
     from nbserve.profiling.profile import Profile
@@ -115,7 +116,9 @@ def _ops(rows: Sequence[OpRow]) -> Iterator[str]:
         yield "most time of its own:"
     for row in rows[:SHOWN_OPS]:
         calls, own = _plural(row.calls, "call", "calls"), _milliseconds(row.self_us / 1000)
-        yield f"  {row.name[:48]:<48} {row.device} {calls:>14} {own:>10} {row.share:>4.0%}"
+        # What batches spend outside of operators is a row too, under the name of its annotation.
+        name = "(outside of operators)" if row.name == BATCH else row.name
+        yield f"  {name[:48]:<48} {row.device} {calls:>14} {own:>10} {row.share:>4.0%}"
 
 
 def _wrapped(text: str, indent: str, first: str = "") -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from nbserve.profiling import last, summary
 from nbserve.profiling.profile import Profile
-from nbserve.trace.model import REQUEST_STAGES, Events, Finding, Timeline
+from nbserve.trace.model import REQUEST_STAGES, Events, Finding, OpRow, Timeline
 
 MS = 1_000_000
 
@@ -67,6 +67,13 @@ def test_findings_come_with_figure_reason_fix_and_proof():
 def test_in_a_terminal_the_proof_names_the_settings():
     text = summary.text(profile([span(0, queue=1)], [finding("a", inference_mode=True)]), "nbserve profile")
     assert "try it: nbserve profile digits --ab inference_mode=true" in text
+
+
+def test_what_batches_spend_outside_of_operators_is_called_that():
+    found = profile([span(0, queue=1)], [])
+    found.ops = [OpRow("nbserve.batch", "cpu", 5, 14_500.0, 20_000.0, 0.3)]
+    assert "(outside of operators)" in found.text
+    assert "nbserve.batch" not in found.text
 
 
 def test_it_stays_short():
