@@ -204,9 +204,11 @@ def test_a_client_that_hangs_up_with_the_last_line_has_the_files(api, monkeypatc
 
     def send_then_lose(self: profile_api.ProfileHandler, data: bytes) -> asyncio.Future[None]:
         sent = send_part(self, data)
-        if data.endswith(b"]}}\n"):
-            self.on_connection_close()
-        return sent
+        if not data.endswith(b"]}}\n"):
+            return sent
+        # The connection was full: all of it was read before the server hears that it was sent.
+        self.on_connection_close()
+        return asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(profile_api.ProfileHandler, "send_part", send_then_lose)
 
