@@ -18,7 +18,7 @@ from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
 from nbserve.profiling.profile import Profile
 from nbserve.profiling.requests import Request, chosen, recorded
-from nbserve.trace.model import Recording
+from nbserve.trace.model import Recording, WorkerRecording
 
 if TYPE_CHECKING:
     from nbserve.deployment import Endpoint
@@ -29,6 +29,8 @@ SILENCE_S = 1.0
 LATER_SILENCE_S = 10.0
 # The recording ends before that, and its load with it.
 LOAD_LIMIT_S = 24 * 3600.0
+
+_FILES: tuple[Literal["trace", "samples", "memory"], ...] = ("trace", "samples", "memory")
 
 OnProgress = Callable[[str], None]
 
@@ -152,13 +154,23 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _own_folder(endpoint: Endpoint, recording: Recording, number: str) -> Path:
     """Move what the workers wrote to a folder of this process, which outlives the server; paths are changed to it."""
-    folder = folders.new()
     left = runfile.server_dir(endpoint.server.server_id) / "profiles" / number
-    for worker in recording["workers"]:
-        files: tuple[Literal["trace", "samples", "memory"], ...] = ("trace", "samples", "memory")
-        for kind in files:
-            if (written := worker[kind]) is not None:
-                left = Path(written).parent
-                worker[kind] = str(shutil.move(written, folder))
-    shutil.rmtree(left, ignore_errors=True)
+    written = [Path(file) for worker in recording["workers"] for kind in _FILES if (file := worker[kind])]
+    folder = folders.new()
+    try:
+        for worker in recording["workers"]:
+            _move(worker, folder)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ProfileError(f"the recording cannot be kept: {error.strerror or error}") from None
+        raise
+    finally:
+        shutil.rmtree(written[0].parent if written else left, ignore_errors=True)
     return folder
+
+
+def _move(worker: WorkerRecording, folder: Path) -> None:
+    for kind in _FILES:
+        if (file := worker[kind]) is not None:
+            worker[kind] = str(shutil.move(file, folder))

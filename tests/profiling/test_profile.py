@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import gzip
 import json
+import tempfile
 import threading
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from nbserve import runfile
 from nbserve.capture.capture import capture
 from nbserve.deployment import Server
 from nbserve.errors import Conflict, NbserveError, NotFound, ProfileError
-from nbserve.profiling import session
+from nbserve.profiling import folders, session
 from nbserve.trace.model import CATEGORIES
 
 pytestmark = pytest.mark.process
@@ -45,6 +47,20 @@ def profiles_left(endpoint) -> list[Path]:
 
 def recorded_batches(profile) -> list[object]:
     return [batch for batch in profile.timeline.batches if batch.is_recorded]
+
+
+def test_a_recording_that_finds_no_room_is_an_error_and_leaves_nothing(serve_cell, clients, monkeypatch, tmp_path):
+    def move(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(session.shutil, "move", move)
+    before = set(tmp_path.iterdir())
+    endpoint = serve_cell(CELL)
+    with clients(endpoint, 1, BODY), pytest.raises(ProfileError, match="No space left"):
+        endpoint.profile(batches=1)
+    assert profiles_left(endpoint) == []
+    assert not [folder for folder in set(tmp_path.iterdir()) - before if folder.name.startswith(folders.PREFIX)]
 
 
 def test_the_next_batches_of_live_traffic_are_recorded(serve_cell, clients):
