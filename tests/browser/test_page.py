@@ -95,12 +95,16 @@ def test_the_theme_is_the_one_that_the_person_prefers(open_trace: Open, scheme: 
     assert bool(corner.mean() < 60) is is_dark
 
 
-@pytest.mark.parametrize("width", [480, 1400])
+# A cell of a page of 480 pixels has 434 of them.
+@pytest.mark.parametrize("width", [434, 1400])
 def test_narrow_and_wide_cells_have_all_in_view(open_trace: Open, width: int) -> None:
     view = open_trace("stripes", width=width, device_scale_factor=2)
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     assert view.evaluate("document.querySelector('canvas').width") > 1.9 * (width - 30)
-    expect(view.get_by_role("button", name="Download trace")).to_be_in_viewport()
+    expect(view.get_by_role("button", name="Download trace")).to_be_in_viewport(ratio=1)
+    for tab in ("Timeline", "Flame graph", "Operators"):
+        view.get_by_role("tab", name=tab).click()
+        assert view.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_trace_is_downloaded_for_perfetto(open_trace: Open, timelines: dict[str, Timeline]) -> None:
