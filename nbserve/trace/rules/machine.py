@@ -51,7 +51,7 @@ def waiting_threads(m: Measures) -> Finding | None:
     is_own = m.sets_threads()
     return Finding(
         name="waiting-threads",
-        figure=f"products of matrices reach {gflops:.1f} GFLOP/s with {m.threads()} threads, and take "
+        figure=f"products of matrices reach {gflops:.2g} GFLOP/s with {m.threads()} threads, and take "
         f"{spent_ms:.1f} ms of a request's {m.total_ms:.1f} ms",
         value=gflops,
         threshold=limits.WAITING_GFLOPS,

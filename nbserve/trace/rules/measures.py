@@ -181,6 +181,11 @@ class Measures:
         """What other rules find in a stage."""
         return min(self.stage_ms[stage], self.items_ms(stage) + self.copies_ms(stage))
 
+    def pause_ms(self) -> float:
+        """Milliseconds of a request in which inference is outside of operators for longer."""
+        whole_ns = self.ops.wall_ns["inference"]
+        return self.stage_ms["inference"] * min(1.0, self.ops.pause_ns() / whole_ns) if whole_ns else 0.0
+
     def launch_ms(self) -> float:
         """Milliseconds of a request for getting the operators of inference going."""
         added_ns = self.ops.profiler_ns("inference")

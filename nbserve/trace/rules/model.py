@@ -49,7 +49,7 @@ def autograd(m: Measures) -> Finding | None:
         fix=f"Do not turn autograd on in {method_text(m, 'inference')}."
         if is_set
         else "Run the stages under torch.inference_mode(): inference_mode=true.",
-        expected_gain=max(m.gain(m.of_stage(saved_ns, "inference")), 1.01),
+        expected_gain=max(m.gain(min(saved_ns / 1e6, m.stage_ms["inference"])), 1.01),
         settings={} if is_set else {"inference_mode": True},
     )
 
@@ -94,7 +94,7 @@ def _compiled(m: Measures) -> tuple[str, dict[str, Any], float]:
 
 def slow_python(m: Measures) -> Finding | None:
     """Gain: vectorised code needs about a tenth of it. Pauses too long for the way between operators count."""
-    pause_ms = m.of_stage(m.ops.pause_ns(), "inference")
+    pause_ms = m.pause_ms()
     share = m.share(pause_ms)
     if (
         m.gpu is not None
