@@ -39,6 +39,10 @@ class Echo(nbserve.Handler):
 """
 
 
+def _tells(name: str, kind: int, payload: memoryview) -> bool:
+    return kind == wire.EVENT and bool(wire.decode_message(payload)["event"] == name)
+
+
 class WorkerDriver:
     """The server's end of one worker."""
 
@@ -88,10 +92,13 @@ class WorkerDriver:
     def hear(self, name: str) -> dict[str, Any]:
         """The next event of this name; frames before it stay."""
 
-        def is_it(kind: int, payload: memoryview) -> bool:
-            return kind == wire.EVENT and wire.decode_message(payload)["event"] == name
+        return wire.decode_message(self._next(lambda kind, payload: _tells(name, kind, payload))[2])
 
-        return wire.decode_message(self._next(is_it)[2])
+    def forget(self, name: str) -> None:
+        """Drop events of this name that were skipped."""
+        kept = [frame for frame in self._frames if not _tells(name, frame[0], frame[2])]
+        self._frames.clear()
+        self._frames.extend(kept)
 
     def answer(self) -> tuple[int, Any]:
         """Status and body of the first row of the next results; events before them stay."""

@@ -49,6 +49,7 @@ class Recordings:
     def result(self, worker: Any, number: str) -> dict[str, Any]:
         event = worker.hear("profiled")
         assert event["id"] == number
+        worker.forget("writing")
         recording: dict[str, Any] = event["recording"]
         return recording
 

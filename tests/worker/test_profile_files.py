@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,8 @@ def test_memory_tells_places_with_what_they_had_at_most(
     assert 200_000 <= kept["bytes"] <= kept["peak_bytes"]
     assert memory["python_peak_bytes"] >= 10_000_000
     assert not any("profile/" in row["place"] for row in memory["python"])
+    files = [Path(recording[kind]) for kind in ("trace", "samples", "memory")]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
 def test_memory_of_tensors_is_in_the_trace(nursery: Any, bundle: WriteBundle, recordings: Recordings) -> None:

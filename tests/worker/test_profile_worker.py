@@ -53,9 +53,9 @@ def test_answers_are_sent_before_the_trace_is_written(
     recordings.start(worker, batches=2)
     for _ in range(3):
         worker.send(orjson.dumps(ROW))
-    frames = [worker.frame() for _ in range(5)]
+    frames = [worker.frame() for _ in range(6)]
     kinds = [wire.decode_message(payload)["event"] if kind == wire.EVENT else "results" for kind, _, payload in frames]
-    assert kinds == ["profiling", "results", "results", "profiled", "results"]
+    assert kinds == ["profiling", "results", "results", "writing", "profiled", "results"]
 
 
 STATE = """

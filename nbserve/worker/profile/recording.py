@@ -29,6 +29,7 @@ BATCH, INITIALIZE = "nbserve.batch", "nbserve.initialize"
 # A trace of this size has some million events, more than anybody can look at.
 MAX_GROWTH_BYTES = 2 << 30
 LOOK_NS = 200_000_000
+OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True)
@@ -184,11 +185,13 @@ class Recording:
 
     def _reserve(self) -> None:
         """Find out now, not after all the work, whether files can be written there."""
-        self._path("trace").touch(mode=0o600)
+        self._path("trace").touch(mode=OWNER_ONLY)
 
     def _write_trace(self) -> None:
         path = self._path("trace")
         if self._tracer.write(path):
+            # Torch puts a file of its own in the place of ours.
+            path.chmod(OWNER_ONLY)
             self._files["trace"] = str(path)
         else:
             path.unlink(missing_ok=True)
@@ -199,6 +202,7 @@ class Recording:
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         path = self._path(kind)
+        path.touch(mode=OWNER_ONLY)
         path.write_bytes(orjson.dumps(values))
         self._files[kind] = str(path)
 
