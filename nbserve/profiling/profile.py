@@ -37,7 +37,8 @@ class Profile:
         """Read a recording whose files lie in `folder`, which goes with the profile."""
         try:
             timeline = stitch.timeline(recording)
-            profile = cls(timeline, diagnose.findings(timeline, peak_gflops=peak_gflops), load)
+            failing = failing_requests(load, len(timeline.spans))
+            profile = cls(timeline, failing or diagnose.findings(timeline, peak_gflops=peak_gflops), load)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -83,6 +84,25 @@ class Profile:
         from nbserve.trace import picture
 
         return picture.png(self.timeline, self.findings)
+
+
+def failing_requests(load: Outcome | None, recorded: int) -> list[Finding]:
+    """One finding if all requests were sent for the recording and failed: how those take their time helps nobody."""
+    failed = 0 if load is None else sum(load["errors"].values())
+    if load is None or not failed or failed < max(load["requests"], recorded):
+        return []
+    errors = ", ".join(f"{number} times {error}" for error, number in load["errors"].items())
+    return [
+        Finding(
+            name="failing-requests",
+            figure=f"{failed} of {load['requests']} requests sent for the recording failed ({errors})",
+            value=1.0,
+            threshold=1.0,
+            why="Times of requests that fail say nothing about those that are answered.",
+            fix="Give one that the handler takes (--request JSON).",
+            expected_gain=1.0,
+        )
+    ]
 
 
 def check_path(path: Path) -> Path:

@@ -141,6 +141,7 @@ def test_a_request_and_a_load_can_be_given(serve_cell):
     assert failing.load is not None
     assert sum(failing.load["errors"].values()) >= 2
     assert "of the requests sent for it failed" in failing.text
+    assert [finding.name for finding in failing.findings] == ["failing-requests"]
 
 
 def test_all_workers_are_recorded_side_by_side(serve_cell, clients):
