@@ -80,8 +80,9 @@ class Recorder:
 
     def _finish(self, recording: Recording) -> None:
         self._recording, self.is_on = None, False
-        recording.stop()
+        # Torch takes seconds to stop, too, when it has recorded much.
         self._channel.send_message({"event": "writing", "id": recording.id})
+        recording.stop()
         recording.write()
         self._tell(recording)
 
