@@ -57,6 +57,12 @@ def type_of(detail: str) -> str:
     return ""
 
 
+def largest_of(detail: str) -> int:
+    """How many numbers the largest tensor among the arguments has; 0 when there is none."""
+    tensors = [tensor for argument in _COMMA.split(detail) if (tensor := _TENSOR.match(argument))]
+    return max((prod(int(size) for size in tensor[2].split(",") if size) for tensor in tensors), default=0)
+
+
 def _shape(arguments: Sequence[str], position: int) -> Shape:
     tensor = _TENSOR.match(arguments[position])
     if tensor is None:

@@ -297,6 +297,15 @@ def test_products_slower_than_one_core_wait_for_each_others_threads() -> None:
     only(replace(built, facts={"num_threads": 1}, cores=1), "nothing-to-fix")
 
 
+def test_products_of_many_rows_are_expected_to_be_faster_than_memory() -> None:
+    many = replace(MATMUL, us=8_000, detail="float32[1024], float32[16,1024], float32[1024,1024], 1, 1")
+    few = replace(MATMUL, us=1_000, detail="float32[1024], float32[2,1024], float32[1024,1024], 1, 1")
+    built = clean(stages={"inference": 9.0}, facts={"num_threads": 2})
+    # Both do 4.2 GFLOP/s.
+    only(replace(built, ops=(many,)), "waiting-threads")
+    only(replace(built, ops=(few,) * 8), "nothing-to-fix")
+
+
 def test_code_without_torch_is_not_said_to_need_nothing() -> None:
     finding = only(clean(stages={"inference": 20.0}, ops=()), "nothing-to-fix")
     assert "handler's own code" in finding.figure

@@ -46,7 +46,9 @@ def waiting_threads(m: Measures) -> Finding | None:
     spent_ms = m.stage_ms["inference"] * part
     if m.share(spent_ms) < limits.WAITING_SHARE or m.ops.mean_matmul_us() < limits.WAITING_US:
         return None
-    if not 0 < gflops < limits.WAITING_GFLOPS:
+    # What uses each weight once cannot be faster than memory.
+    least = limits.WAITING_GFLOPS if m.ops.reuse() < limits.MUCH_REUSE else limits.WAITING_REUSE_GFLOPS
+    if not 0 < gflops < least:
         return None
     is_own = m.sets_threads()
     return Finding(
@@ -54,7 +56,7 @@ def waiting_threads(m: Measures) -> Finding | None:
         figure=f"products of matrices reach {gflops:.2g} GFLOP/s with {m.threads()} threads, and take "
         f"{spent_ms:.1f} ms of a request's {m.total_ms:.1f} ms",
         value=gflops,
-        threshold=limits.WAITING_GFLOPS,
+        threshold=least,
         why="One core alone does more: threads wait for each other, because something else has the cores too.",
         fix=f"Call torch.set_num_threads(1) in {initialize_text(m)}."
         if is_own

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nbserve.trace.flops import flops_by_event, type_of
+from nbserve.trace.flops import flops_by_event, largest_of, type_of
 from nbserve.trace.model import CATEGORIES, Timeline
 from nbserve.trace.rules.thresholds import ITEM_LOOP_US, LAUNCH_GAP_US, PROFILER_US_PER_OP, TINY_OP_US
 from nbserve.trace.rules.typical import by_group, midmean
@@ -150,6 +150,13 @@ class Operators:
         """Arithmetic per second while operators that multiply matrices run, 0 when it is not known."""
         busy_ns = self.total_ns(self.of(MATMULS, "inference")) * self.batches
         return float(self.flops[self.within("inference")].sum()) / busy_ns if busy_ns else 0.0
+
+    def reuse(self) -> float:
+        """How many times inference's arithmetic uses each number of its products' largest tensors; 0: not known."""
+        counted = self.flops * self.within("inference") > 0
+        calls = np.bincount(self.detail[counted], minlength=len(self.details))
+        numbers = sum(count * largest_of(self.details[i]) for i, count in enumerate(calls.tolist()) if count)
+        return float(self.flops[counted].sum()) / (2 * numbers) if numbers else 0.0
 
     def mean_matmul_us(self) -> float:
         """How long one product of matrices takes, on average."""
