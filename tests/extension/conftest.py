@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -71,9 +73,9 @@ def _url_when_up(process: subprocess.Popen[bytes], runtime_dir: Path, log: Path)
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
         for path in runtime_dir.glob("jpserver-*.json"):
-            with_port = _read(path)
-            if with_port:
-                return with_port
+            # The file is there before the server listens.
+            if (url := _read(path)) and _is_listening(url):
+                return url
         time.sleep(POLL_S)
     raise AssertionError(f"Jupyter's server did not come up:\n{log.read_text()}")
 
@@ -84,6 +86,15 @@ def _read(path: Path) -> str | None:
         return str(json.loads(path.read_text())["url"])
     except ValueError:
         return None
+
+
+def _is_listening(url: str) -> bool:
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module", params=["/", "/user/ann/"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ import pytest
 from nbserve.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.process
-WITHOUT_ONNX = pytest.mark.skipif(bool(importlib.util.find_spec("onnxscript")), reason="onnxscript is installed")
 PATIENCE_S = 240.0
 WriteBundle = Callable[..., Path]
 
@@ -173,7 +171,6 @@ def test_a_handler_that_calls_no_module_is_told_so(nursery: Any, bundle: WriteBu
         ("inducto", "did you mean inductor?"),
         ("zzzzzz", "there are: "),
         ("openxla", "pip install torch_xla"),
-        pytest.param("onnxrt", "pip install onnxruntime onnxscript", marks=WITHOUT_ONNX),
         ("tensorrt", "pip install torch-tensorrt"),
     ],
 )
