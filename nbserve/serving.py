@@ -88,7 +88,10 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
 def _bundles_in_use() -> Iterator[Path]:
     for server in Server.find():
         with suppress(ServerGone):
-            yield from (Path(endpoint["bundle"]) for endpoint in server.info()["endpoints"] if endpoint["bundle"])
+            for endpoint in server.info()["endpoints"]:
+                # A trial may still run what its endpoint does not serve any more.
+                bundles = [endpoint["bundle"], *(trial["bundle"] for trial in endpoint["trials"])]
+                yield from (Path(bundle) for bundle in bundles if bundle)
 
 
 def default_name(handler: Any) -> str:

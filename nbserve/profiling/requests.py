@@ -34,7 +34,7 @@ def recorded(endpoint: Endpoint) -> list[Request]:
     if found := [_request(pair) for pair in golden if pair.status < 400]:
         return found
     raise ProfileError(
-        f"nobody asks {endpoint.name} anything now, and no request of it was recorded: send one "
+        f"there is nothing to ask {endpoint.name}, as no request of it was recorded: send one "
         f"(%serve predict {endpoint.name} ..., nbserve predict {endpoint.name} ...), or give one (--request JSON)"
     )
 

@@ -33,6 +33,7 @@ class WorkerStatus(TypedDict):
 
 class TrialStatus(TypedDict):
     version: str
+    bundle: str
     settings: dict[str, Any]
     workers: list[WorkerStatus]
 
@@ -98,6 +99,7 @@ def _trial(trial: Trial) -> TrialStatus:
     version = trial.version
     return TrialStatus(
         version=trial.name,
+        bundle=str(version.bundle.path),
         settings=version.config.as_dict(),
         workers=[_worker(worker) for worker in version.crew.everyone],
     )

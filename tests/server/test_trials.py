@@ -119,6 +119,7 @@ def test_a_trial_has_its_own_settings_workers_and_spans(serve_cell, attempt, wai
         "2 of 2 workers ready",
     ]
     [trial] = endpoint.stats()["trials"]
+    assert trial["bundle"] == str(endpoint.bundle)
     assert trial["version"] == "trial-1"
     assert trial["settings"] == ready["settings"]
     pids = {worker["pid"] for worker in trial["workers"]}
