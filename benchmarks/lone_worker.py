@@ -53,7 +53,7 @@ class LoneWorker:
             stack.callback(self._channel.close)
             self._channel.settimeout(START_S)
             self._start(theirs, path, stack)
-            self._receive(wire.EVENT)
+            self._await("ready")
             if self._kind.stop is not None:
                 _arm(str(path), *self._kind.stop, stack)
             self._stack = stack.pop_all()
@@ -67,14 +67,14 @@ class LoneWorker:
         batches = b"".join(self._batch) * count
         began_ns = time.perf_counter_ns()
         self._channel.sendall(batches)
-        self._receive(wire.RESULTS, count)
+        self._receive_results(count)
         return (time.perf_counter_ns() - began_ns) / count / 1e3
 
-    def order_us(self, op: str, **values: object) -> float:
-        """Microseconds until the worker said that it did what it was told."""
+    def order_us(self, op: str, until: str, **values: object) -> float:
+        """Microseconds until the worker has sent the event `until`, which says that it did what it was told."""
         began_ns = time.perf_counter_ns()
         self._channel.sendall(wire.encode_message(wire.CONTROL, {"op": op, **values}))
-        self._receive(wire.EVENT)
+        self._await(until)
         return (time.perf_counter_ns() - began_ns) / 1e3
 
     def _start(self, theirs: socket.socket, debug_socket: str | None, stack: ExitStack) -> None:
@@ -87,10 +87,15 @@ class LoneWorker:
         stack.callback(process.wait)
         stack.callback(process.kill)
 
-    def _receive(self, wanted: int, count: int = 1) -> None:
-        """Read until so many frames of this kind came."""
+    def _receive_results(self, count: int) -> None:
         while count:
-            count -= sum(kind == wanted for kind, _, _ in self._frames.feed(_received(self._channel)))
+            count -= sum(kind == wire.RESULTS for kind, _, _ in self._frames.feed(_received(self._channel)))
+
+    def _await(self, event: str) -> None:
+        said: list[str] = []
+        while event not in said:
+            frames = self._frames.feed(_received(self._channel))
+            said = [wire.decode_message(payload)["event"] for kind, _, payload in frames if kind == wire.EVENT]
 
 
 def _arm(path: str, at: str, condition: str, stack: ExitStack) -> None:

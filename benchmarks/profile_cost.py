@@ -97,9 +97,9 @@ def _turn(worker: LoneWorker, options: tuple[str, ...] | None, folder: str, work
     if options is None:
         return worker.batch_us(BATCHES[workload]), []
     order = {name: name in options for name in ("shapes", "memory", "stacks")}
-    worker.order_us("profile", id="turn", directory=folder, **order)
+    worker.order_us("profile", "profiling", id="turn", directory=folder, **order)
     batch_us = worker.batch_us(BATCHES[workload])
-    return batch_us, [worker.order_us("profile_stop", id="turn")]
+    return batch_us, [worker.order_us("profile_stop", "profiled", id="turn")]
 
 
 def flag_test_ns() -> float:

@@ -78,7 +78,8 @@ def check_backend(name: str) -> None:
     if package is not None:
         raise TuningError(f"{text}, nor does {package.module} bring it: another release of one of them may")
     near = difflib.get_close_matches(name, [*known, *PACKAGES], n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+    there = ", ".join(each for each in known if "TESTING" not in each)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {there}"
     raise TuningError(f"{text}: {hint}")
 
 
