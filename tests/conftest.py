@@ -13,6 +13,8 @@ import psutil
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.chromium", "tests.served"]
+
 LEAVE_TIME_S = 10.0
 
 # The same examples in each run: what fails in CI fails here too, and nothing fails by luck.

@@ -46,6 +46,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "debugging": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "trace": ("torch", "tornado", "socket", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "profiling": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
+    "recording.py": ("torch", "numpy", "tornado", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
     "errors.py": ("torch", "numpy", "tornado", *JUPYTER),
     "handler.py": ("tornado", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),

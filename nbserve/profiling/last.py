@@ -6,7 +6,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbserve.trace.model import Finding, SpanObject
+from nbserve.recording import Span
+from nbserve.trace.model import Finding
 
 MOST_CLIENTS = 64
 
@@ -33,7 +34,7 @@ def _known() -> dict[tuple[str, str], Diagnosis]:
     return {}
 
 
-def clients(spans: Sequence[SpanObject]) -> int:
+def clients(spans: Sequence[Span]) -> int:
     """How many of these requests were on their way at once, on average: Little's law."""
     if not spans:
         return 1

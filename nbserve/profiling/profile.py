@@ -12,8 +12,9 @@ from nbserve.errors import ProfileError
 from nbserve.profiling import last, summary
 from nbserve.profiling.load import Outcome
 from nbserve.profiling.peak import peak_gflops
+from nbserve.recording import Recording, Span
 from nbserve.trace import chrome, diagnose, ops, pack, stitch
-from nbserve.trace.model import Finding, OpRow, Recording, SpanObject, Timeline
+from nbserve.trace.model import Finding, OpRow, Timeline
 
 # A notebook keeps what it shows: about 3 MB. The page that `save` writes has all.
 INLINE_EVENTS = 250_000
@@ -28,7 +29,7 @@ class Profile:
     def __init__(self, timeline: Timeline, findings: Sequence[Finding] = (), load: Outcome | None = None) -> None:
         self.timeline = timeline
         self.load = load
-        self.requests: list[SpanObject] = list(timeline.spans)
+        self.requests: list[Span] = list(timeline.spans)
         self.ops: list[OpRow] = ops.table(timeline)
         self.findings: list[Finding] = list(findings)
 

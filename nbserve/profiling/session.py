@@ -18,7 +18,7 @@ from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
 from nbserve.profiling.profile import Profile
 from nbserve.profiling.requests import Request, chosen, recorded
-from nbserve.trace.model import Recording, WorkerRecording
+from nbserve.recording import Recording, WorkerRecording
 
 if TYPE_CHECKING:
     from nbserve.deployment import Endpoint

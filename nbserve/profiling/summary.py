@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbserve.trace.model import REQUEST_STAGES, Finding, OpRow, SpanObject
+from nbserve.recording import Span
+from nbserve.trace.model import REQUEST_STAGES, Finding, OpRow
 from nbserve.trace.ops import BATCH
 
 if TYPE_CHECKING:
@@ -42,19 +43,19 @@ def _plural(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
-def median_stages(spans: Sequence[SpanObject]) -> dict[str, float]:
+def median_stages(spans: Sequence[Span]) -> dict[str, float]:
     """The milliseconds of each stage of the median request: the mean of the middle fifth, so that they add up."""
     ordered = sorted(spans, key=lambda span: span["total_ms"])
     middle = ordered[len(ordered) * 2 // 5 : len(ordered) * 3 // 5 + 1]
     return {stage: sum(_ms(span, stage) for span in middle) / len(middle) for stage in REQUEST_STAGES}
 
 
-def _ms(span: SpanObject, stage: str) -> float:
+def _ms(span: Span, stage: str) -> float:
     found: float = span[f"{stage}_ms"]  # type: ignore[literal-required]
     return found
 
 
-def _stages(spans: Sequence[SpanObject]) -> Iterator[str]:
+def _stages(spans: Sequence[Span]) -> Iterator[str]:
     if not spans:
         yield "no request was answered while it recorded"
         return

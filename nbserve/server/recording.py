@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbserve.errors import NbserveError, NotFound, Unavailable
-from nbserve.server.spans import Span
+from nbserve.recording import Span, WorkerRecording
 from nbserve.server.worker import Worker
 
 if TYPE_CHECKING:
     from nbserve.server.version import Version
-    from nbserve.trace.model import WorkerRecording
 
 STARTUP_S = 30.0
 

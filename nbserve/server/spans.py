@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import NamedTuple, Protocol, TypedDict
 
+from nbserve.recording import Span
 from nbserve.server.ticket import Ticket
 from nbserve.wire import Stamps
 
@@ -27,31 +28,6 @@ STAGES = (
 _SUMMARY_ROWS = 1000
 _CHUNK_ROWS = 500
 MOST_COLLECTED = 200_000
-
-
-class Span(TypedDict):
-    """One request. The stages follow each other and add up to `total_ms`.
-
-    receive: first byte to queue. queue: waiting for a worker. batch_wait: a worker was idle but the policy waited for
-    company. ipc: to the worker. preprocess, inference, postprocess, encode: in the worker, the same for the whole
-    batch. respond: back to the server and out to the client's socket.
-    """
-
-    request_id: str
-    batch_id: int
-    rows: int
-    worker: int
-    received_ns: int
-    receive_ms: float
-    queue_ms: float
-    batch_wait_ms: float
-    ipc_ms: float
-    preprocess_ms: float
-    inference_ms: float
-    postprocess_ms: float
-    encode_ms: float
-    respond_ms: float
-    total_ms: float
 
 
 class Quantiles(TypedDict):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nbserve.trace.model import BATCH_STAGES, REQUEST_STAGES, Batch, Recording, SpanObject
+from nbserve.recording import Recording, Span
+from nbserve.trace.model import BATCH_STAGES, REQUEST_STAGES, Batch
 
 _ANNOTATION = re.compile(r"nbserve\.batch (\d+)")
 
@@ -51,13 +52,13 @@ def batches(recording: Recording, annotations: Annotations) -> list[Batch]:
     return sorted(found, key=lambda batch: (batch.taken_ns, batch.worker))
 
 
-def _of_spans(key: tuple[int, int], members: Sequence[int], spans: Sequence[SpanObject], is_recorded: bool) -> Batch:
+def _of_spans(key: tuple[int, int], members: Sequence[int], spans: Sequence[Span], is_recorded: bool) -> Batch:
     worker, batch_id = key
     first = spans[members[0]]
     return Batch(batch_id, worker, tuple(members), *_marks(first), is_recorded=is_recorded)
 
 
-def _marks(span: SpanObject) -> tuple[int, int, int, int, int]:
+def _marks(span: Span) -> tuple[int, int, int, int, int]:
     """When the worker took the batch of a request, and when each of its stages ended."""
     at = span["received_ns"]
     for stage in REQUEST_STAGES[: REQUEST_STAGES.index(BATCH_STAGES[0])]:
@@ -69,7 +70,7 @@ def _marks(span: SpanObject) -> tuple[int, int, int, int, int]:
     return taken, preprocessed, inferred, postprocessed, encoded
 
 
-def _stage_ns(span: SpanObject, stage: str) -> int:
+def _stage_ns(span: Span, stage: str) -> int:
     duration_ms: float = span[f"{stage}_ms"]  # type: ignore[literal-required]
     return round(duration_ms * 1e6)
 

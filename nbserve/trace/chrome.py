@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import orjson
 
+from nbserve.recording import Span
 from nbserve.trace import ownevents
-from nbserve.trace.model import BATCH_STAGES, REQUEST_STAGES, Batch, SpanObject, Timeline
+from nbserve.trace.model import BATCH_STAGES, REQUEST_STAGES, Batch, Timeline
 from nbserve.trace.ownevents import Event, Place, microseconds, named, part
 
 REQUESTS_PID = 2_000_000_000
@@ -95,7 +96,7 @@ def _requests(timeline: Timeline, base_ns: int) -> Iterator[Event]:
             yield from _arrow(i, span, place, batch_of[i], base_ns)
 
 
-def _request(span: SpanObject, place: Place, base_ns: int) -> Iterator[Event]:
+def _request(span: Span, place: Place, base_ns: int) -> Iterator[Event]:
     begin_ns, end_ns = span["received_ns"], _end_ns(span)
     arguments = {"batch_id": span["batch_id"], "worker": span["worker"], "rows": span["rows"]}
     yield part("request", f"request {span['request_id']}", place, begin_ns - base_ns, end_ns - begin_ns, arguments)
@@ -107,7 +108,7 @@ def _request(span: SpanObject, place: Place, base_ns: int) -> Iterator[Event]:
         begin_ns = done_ns
 
 
-def _arrow(number: int, span: SpanObject, place: Place, batch: Batch, base_ns: int) -> Iterator[Event]:
+def _arrow(number: int, span: Span, place: Place, batch: Batch, base_ns: int) -> Iterator[Event]:
     """From where the request leaves for its worker to its batch."""
     link = {"cat": "batch", "name": "batch", "id": number + 1}
     left_ns = max(span["received_ns"], batch.taken_ns - _nanoseconds(span["ipc_ms"]))
@@ -140,7 +141,7 @@ def _memory(timeline: Timeline, worker: int, pid: int, base_ns: int) -> Iterator
                 yield {**counter, "ts": microseconds(time_ns - base_ns), "args": {"bytes": size}}
 
 
-def _end_ns(span: SpanObject) -> int:
+def _end_ns(span: Span) -> int:
     return span["received_ns"] + _nanoseconds(span["total_ms"])
 
 

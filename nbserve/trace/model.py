@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nbserve.recording import Recording, Span
 
 TrackKind = Literal["cpu", "gpu"]
 
@@ -39,60 +41,6 @@ CATEGORIES = (
     "overhead",
     "other",
 )
-
-
-class SpanObject(TypedDict):
-    """One request as the server tells it: the stages follow each other from `received_ns` and add up to `total_ms`."""
-
-    request_id: str
-    batch_id: int
-    rows: int
-    worker: int
-    received_ns: int
-    receive_ms: float
-    queue_ms: float
-    batch_wait_ms: float
-    ipc_ms: float
-    preprocess_ms: float
-    inference_ms: float
-    postprocess_ms: float
-    encode_ms: float
-    respond_ms: float
-    total_ms: float
-
-
-class WorkerRecording(TypedDict):
-    """What one worker left: paths of its files (None: it has none), what it knows of its model, why it failed.
-
-    A trace's times are Unix time: `epoch_offset_ns` is Unix time minus CLOCK_MONOTONIC in that process.
-    """
-
-    index: int
-    pid: int
-    device: str
-    threads: int
-    batches: list[int]
-    started_ns: int
-    ended_ns: int
-    epoch_offset_ns: int
-    trace: str | None
-    samples: str | None
-    memory: str | None
-    facts: dict[str, Any]
-    error: str | None
-
-
-class Recording(TypedDict):
-    """What the server tells when a recording is done. `spans` are all requests answered meanwhile, recorded or not."""
-
-    endpoint: str
-    version: str
-    settings: dict[str, Any]
-    cores: int
-    started_ns: int
-    ended_ns: int
-    spans: list[SpanObject]
-    workers: list[WorkerRecording]
 
 
 @dataclass(frozen=True)
@@ -202,7 +150,7 @@ class Timeline:
     """One recording, stitched: requests, batches, and the workers' events on one clock."""
 
     recording: Recording
-    spans: Sequence[SpanObject]
+    spans: Sequence[Span]
     batches: Sequence[Batch]
     tracks: Sequence[Track]
     events: Events

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nbserve.errors import TraceError
+from nbserve.recording import WorkerRecording as Worker
 from nbserve.trace.model import CATEGORIES, Events, Timeline, Track
-from nbserve.trace.model import WorkerRecording as Worker
 from nbserve.trace.parse import CATEGORY_NAMES
 from nbserve.trace.salvage import load
 

@@ -45,6 +45,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nbserve.recording import Span
 from nbserve.trace import ops
 from nbserve.trace.model import (
     BATCH_STAGES,
@@ -54,7 +55,6 @@ from nbserve.trace.model import (
     Events,
     Finding,
     MemoryUse,
-    SpanObject,
     StackNode,
     Timeline,
 )
@@ -177,7 +177,7 @@ def _spans(timeline: Timeline, chosen: Sequence[int], start_ns: int) -> list[dic
     return sorted(spans, key=lambda span: span["start_us"])
 
 
-def _span(span: SpanObject, batch: int, start_ns: int) -> dict[str, Any]:
+def _span(span: Span, batch: int, start_ns: int) -> dict[str, Any]:
     return {
         "request_id": span["request_id"],
         "batch": batch,

@@ -10,8 +10,9 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from nbserve.recording import Span
 from nbserve.trace import look, sketch
-from nbserve.trace.model import Finding, SpanObject, Timeline
+from nbserve.trace.model import Finding, Timeline
 from nbserve.trace.sketch import Sketch, Window
 
 WIDTH_PX = 1000
@@ -74,7 +75,7 @@ class _Canvas:
         return file.getvalue()
 
 
-def _headline(canvas: _Canvas, timeline: Timeline, span: SpanObject | None) -> None:
+def _headline(canvas: _Canvas, timeline: Timeline, span: Span | None) -> None:
     name = timeline.recording["endpoint"]
     if span is None:
         canvas.line(f"{name} answered no request while this was recorded.", size=17)
@@ -89,7 +90,7 @@ def _headline(canvas: _Canvas, timeline: Timeline, span: SpanObject | None) -> N
     canvas.y += 4
 
 
-def _stage_bar(canvas: _Canvas, span: SpanObject) -> None:
+def _stage_bar(canvas: _Canvas, span: Span) -> None:
     part, pen = canvas.strip(24)
     scale = part.width / (sum(ms for _, ms in sketch.stages_of(span)) or 1e-9)
     x = 0.0

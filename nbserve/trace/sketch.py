@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nbserve.recording import Span
 from nbserve.trace import look
-from nbserve.trace.model import Events, SpanObject, Timeline, Track
+from nbserve.trace.model import Events, Timeline, Track
 
 GUTTER_PX = 130
 _LANES = 16
@@ -58,17 +59,17 @@ class Sketch:
     notes: Sequence[str]
 
 
-def median_span(spans: Sequence[SpanObject]) -> SpanObject | None:
+def median_span(spans: Sequence[Span]) -> Span | None:
     """The request in the middle of all, by how long it took."""
     return sorted(spans, key=lambda span: span["total_ms"])[len(spans) // 2] if spans else None
 
 
-def stages_of(span: SpanObject) -> list[tuple[str, float]]:
+def stages_of(span: Span) -> list[tuple[str, float]]:
     """Each stage's name and milliseconds, in their order."""
     return [(stage.name, span[f"{stage.name}_ms"]) for stage in look.stages()]  # type: ignore[literal-required]
 
 
-def window(timeline: Timeline, span: SpanObject | None) -> Window:
+def window(timeline: Timeline, span: Span | None) -> Window:
     """From the first thing in a recording to the last, or of a long one what is around `span`."""
     zero_ns, _ = timeline.extent_ns()
     start_ns, end_ns = _extent(timeline)
@@ -106,7 +107,7 @@ def draw(timeline: Timeline, shown: Window, width_px: int) -> Sketch:
     return Sketch(shown, rows, [kinds for kinds in (stages, families) if kinds], notes)
 
 
-def _requests(spans: Sequence[SpanObject], shown: Window, width: int, notes: list[str]) -> Iterator[Row]:
+def _requests(spans: Sequence[Span], shown: Window, width: int, notes: list[str]) -> Iterator[Row]:
     visible = [span for span in spans if _end_ns(span) > shown.start_ns and span["received_ns"] < shown.end_ns]
     if not visible:
         return
@@ -120,9 +121,9 @@ def _requests(spans: Sequence[SpanObject], shown: Window, width: int, notes: lis
     yield Row("requests", f"{len(visible):,}", pixels)
 
 
-def _lanes(spans: Sequence[SpanObject]) -> list[list[SpanObject]]:
+def _lanes(spans: Sequence[Span]) -> list[list[Span]]:
     """Each request in the first row that is free."""
-    lanes: list[list[SpanObject]] = []
+    lanes: list[list[Span]] = []
     for span in sorted(spans, key=lambda span: span["received_ns"]):
         for lane in lanes:
             if _end_ns(lane[-1]) <= span["received_ns"]:
@@ -133,7 +134,7 @@ def _lanes(spans: Sequence[SpanObject]) -> list[list[SpanObject]]:
     return lanes
 
 
-def _request(pixels: Pixels, span: SpanObject, shown: Window) -> None:
+def _request(pixels: Pixels, span: Span, shown: Window) -> None:
     scale = pixels.shape[1] / (shown.end_ns - shown.start_ns)
     time = (span["received_ns"] - shown.start_ns) * scale
     for stage, (_, ms) in zip(look.stages(), stages_of(span), strict=True):
@@ -206,7 +207,7 @@ def _empty(height: int, width: int) -> Pixels:
     return np.full((height, width, 3), _BAND, np.uint8)
 
 
-def _end_ns(span: SpanObject) -> int:
+def _end_ns(span: Span) -> int:
     return span["received_ns"] + round(span["total_ms"] * 1e6)
 
 

@@ -12,11 +12,12 @@ import orjson
 from numpy.typing import NDArray
 
 from nbserve.errors import TraceError
+from nbserve.recording import Recording
+from nbserve.recording import WorkerRecording as Worker
 from nbserve.trace import stacks
 from nbserve.trace.batches import Annotations, batch_id_of, batches, linked, windows
 from nbserve.trace.memory import uses
-from nbserve.trace.model import CATEGORIES, Batch, Events, MemoryUse, Recording, StackNode, Timeline, Track
-from nbserve.trace.model import WorkerRecording as Worker
+from nbserve.trace.model import CATEGORIES, Batch, Events, MemoryUse, StackNode, Timeline, Track
 from nbserve.trace.nesting import nest, order
 from nbserve.trace.parse import GPU, PYTHON, Lane, RawTrace, read_trace
 

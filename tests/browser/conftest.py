@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from nbserve.recording import Recording
 from nbserve.trace import diagnose, page, stitch
-from nbserve.trace.model import Recording, Timeline
+from nbserve.trace.model import Timeline
 from nbserve.trace.pack import pack
 from tests.browser.recordings import cpu_recording
 from tests.trace.gpu_traces import thick_bars, thin_stripes
@@ -37,21 +36,6 @@ def timelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Timeline]:
 @pytest.fixture(scope="session")
 def packs(timelines: dict[str, Timeline]) -> dict[str, bytes]:
     return {name: pack(timeline, diagnose.findings(timeline)) for name, timeline in timelines.items()}
-
-
-# Not wider: while playwright's loop runs in this thread, other tests could not run theirs.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing: install the Debian package chromium")
-        pytest.skip("chromium is missing")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

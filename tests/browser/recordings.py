@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from nbserve.trace.model import Recording, SpanObject
+from nbserve.recording import Recording, Span
 
 BATCHES = 8
 ROWS = 4
@@ -21,7 +21,7 @@ class Spans:
     """Makes up the requests of each batch from when it really ran."""
 
     def __init__(self) -> None:
-        self.all: list[SpanObject] = []
+        self.all: list[Span] = []
 
     def add(self, batch_id: int, stamps: list[int]) -> None:
         """`stamps` are the borders of preprocess, inference, postprocess and encode, in ns."""

@@ -12,10 +12,9 @@ from nbserve.deployment import Endpoint
 from nbserve.profiling.profile import Profile
 from nbserve.server.machine import this_machine
 from nbserve.trace.model import Finding
-from tests.server.conftest import Load, make_bundle, serve_cell, server
+from tests.server.conftest import Load
 
 pytestmark = pytest.mark.process
-__all__ = ["make_bundle", "serve_cell", "server"]
 
 BATCHES = 30
 IMPORTS = "import time\nimport numpy as np\nimport torch\nfrom torch import nn\n\n"

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import itertools
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 
-import nbserve
-from nbserve.bundle.bundle import Bundle
-from nbserve.capture.capture import capture
 from nbserve.config import ServerConfig
 from nbserve.debugging.link import Link
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Endpoint
+from tests.served import wait_until
 from tests.server.rawhttp import Running, Start
 
 Reply = tuple[int, Any]
@@ -42,50 +37,6 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     yield start
     for server in servers:
         server.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server.start().ready()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
-    """Capture the class `H` of a cell's text; its `%%serve` line is put before it."""
-
-    def make(text: str, name: str = "h", **settings: Any) -> Bundle:
-        cell = f"%%serve {name}\n{text}"
-        namespace: dict[str, Any] = {"__name__": "__main__", "nbserve": nbserve}
-        exec(compile("\n" + text, f"<cell {name}>", "exec"), namespace)
-        return capture(
-            namespace["H"],
-            name=name,
-            namespace=namespace,
-            settings=settings,
-            cell=(cell, "test.ipynb, cell 1"),
-            store=tmp_path / "store",
-        )
-
-    return make
-
-
-@pytest.fixture
-def serve_cell(server: Server, make_bundle: Callable[..., Bundle]) -> Iterator[Callable[..., Endpoint]]:
-    """Serve the class `H` of a cell on the module's server; stopped after the test."""
-    served: dict[str, Endpoint] = {}
-    numbers = itertools.count()
-
-    def serve(text: str, name: str | None = None, **settings: Any) -> Endpoint:
-        name = name or f"h{next(numbers)}"
-        endpoint = server.deploy(make_bundle(text, name, **settings).path, settings)
-        served[name] = endpoint
-        return endpoint
-
-    yield serve
-    for endpoint in served.values():
-        endpoint.stop()
 
 
 def post(url: str, body: Any, path: str = "", timeout_s: float = 60) -> Reply:
@@ -162,19 +113,6 @@ class Load:
 @pytest.fixture
 def load() -> type[Load]:
     return Load
-
-
-def wait_until(holds: Callable[[], Any], limit_s: float = 20) -> None:
-    """Until a condition holds; fails when it never does."""
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline, "the condition never came true"
-        time.sleep(0.01)
-
-
-@pytest.fixture(name="wait_until")
-def wait_until_fixture() -> Callable[..., None]:
-    return wait_until
 
 
 class Held:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nbserve.trace.model import CATEGORIES, Batch, Events, Recording, SpanObject, StackNode, Timeline, Track
+from nbserve.recording import Recording, Span
+from nbserve.trace.model import CATEGORIES, Batch, Events, StackNode, Timeline, Track
 from nbserve.trace.nesting import nest, order
 
 STAGES = ("receive", "queue", "batch_wait", "ipc", "preprocess", "inference", "postprocess", "encode", "respond")
@@ -66,7 +67,7 @@ class Built:
             return self.first_ms
         return {"receive": 0.02, "respond": 0.1, "ipc": 0.1, **self.stages}.get(stage, 0.0)
 
-    def _span(self, number: int, row: int) -> SpanObject:
+    def _span(self, number: int, row: int) -> Span:
         times = {stage: self._ms(number, stage) for stage in STAGES}
         before_ms = sum(times[stage] for stage in STAGES[:4])
         return {  # type: ignore[return-value, typeddict-item]
@@ -90,7 +91,7 @@ class Built:
         spans = tuple(range(number * self.rows, (number + 1) * self.rows))
         return Batch(number, 0, spans, taken, preprocessed, inferred, postprocessed, encoded, is_recorded=True)
 
-    def _recording(self, spans: list[SpanObject]) -> Recording:
+    def _recording(self, spans: list[Span]) -> Recording:
         threads = self.facts.get("num_threads", 1)
         return {
             "endpoint": "net",

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nbserve.trace.model import Recording, SpanObject, WorkerRecording
+from nbserve.recording import Recording, Span, WorkerRecording
 
 MONOTONIC_NS = 5_000_000_000_000
 BASE_NS = 1_790_857_026_000_000_000
@@ -38,7 +38,7 @@ class GpuTrace:
         self.pid = 40_000 + worker
         self.now_us = start_us
         self.events: list[dict[str, Any]] = self._names()
-        self.spans: list[SpanObject] = []
+        self.spans: list[Span] = []
         self._free_us: dict[int, float] = {}
         self._correlation = 4_000
         self._external = 0
@@ -225,9 +225,7 @@ class GpuTrace:
         self._external += 1
         return self._external
 
-    def _span(
-        self, batch_id: int, row: int, rows: int, taken_us: float, inferred_us: float, queue_us: float
-    ) -> SpanObject:
+    def _span(self, batch_id: int, row: int, rows: int, taken_us: float, inferred_us: float, queue_us: float) -> Span:
         received_us = taken_us - queue_us - 30.0 - row
         return {
             "request_id": f"{self.worker:x}-{batch_id:x}{row:02x}",

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch.autograd.profiler import profile, record_function
 
-from nbserve.trace.model import Recording, SpanObject, WorkerRecording
+from nbserve.recording import Recording, Span, WorkerRecording
 
 
 def recorded(folder: Path, work: Callable[[int], object], *, batches: int = 3, **options: Any) -> tuple[Recording, Any]:
     """Calls `work(batch id)` in batches under torch's profiler, as a worker does; gives torch's profile too."""
     work(0)
-    spans: list[SpanObject] = []
+    spans: list[Span] = []
     started_ns = time.monotonic_ns()
     with profile(use_kineto=True, record_shapes=True, **options) as torch_profile:
         for batch_id in range(1, batches + 1):
@@ -30,7 +30,7 @@ def recorded(folder: Path, work: Callable[[int], object], *, batches: int = 3, *
     return recording([worker], spans, started_ns, time.monotonic_ns()), torch_profile
 
 
-def span(batch_id: int, taken_ns: int, encoded_ns: int, *, worker: int = 0, rows: int = 1, row: int = 0) -> SpanObject:
+def span(batch_id: int, taken_ns: int, encoded_ns: int, *, worker: int = 0, rows: int = 1, row: int = 0) -> Span:
     """A request that came 300 us before its batch was taken, and left 100 us after."""
     duration_ms = (encoded_ns - taken_ns) / 1e6
     return {
@@ -72,9 +72,7 @@ def worker_recording(
     }
 
 
-def recording(
-    workers: list[WorkerRecording], spans: list[SpanObject], started_ns: int = 0, ended_ns: int = 0
-) -> Recording:
+def recording(workers: list[WorkerRecording], spans: list[Span], started_ns: int = 0, ended_ns: int = 0) -> Recording:
     return {
         "endpoint": "net",
         "version": "1",

@@ -12,10 +12,9 @@ from nbserve.deployment import Endpoint
 from nbserve.trace import ops
 from nbserve.trace.model import CATEGORIES
 from nbserve.trace.parse import read_trace
-from tests.server.conftest import Load, make_bundle, serve_cell, server
+from tests.server.conftest import Load
 
 pytestmark = pytest.mark.process
-__all__ = ["make_bundle", "serve_cell", "server"]
 
 HANDLER = """
 import torch

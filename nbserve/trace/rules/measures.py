@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nbserve.recording import Recording, Span
 from nbserve.trace import stacks
-from nbserve.trace.model import Batch, Recording, SpanObject, StackNode, Timeline
+from nbserve.trace.model import Batch, StackNode, Timeline
 from nbserve.trace.rules.gpu import GpuUse, covered_ns, gpu_use
 from nbserve.trace.rules.operators import COPIES, ITEMS, MATMULS, PARTS, Chosen, Operators, operators
 from nbserve.trace.rules.operators import STAGES as BATCH_STAGES
@@ -29,7 +30,7 @@ class Measures:
     """
 
     recording: Recording
-    spans: Sequence[SpanObject]
+    spans: Sequence[Span]
     batches: Sequence[Batch]
     recorded: Sequence[int]
     cold_ms: float
@@ -230,14 +231,14 @@ def _cold(timeline: Timeline) -> set[int]:
     return set(first.values())
 
 
-def _warm_spans(timeline: Timeline, cold: set[int], warm: Sequence[int]) -> list[SpanObject]:
+def _warm_spans(timeline: Timeline, cold: set[int], warm: Sequence[int]) -> list[Span]:
     """Requests of warm batches, without those that waited for a cold one if there are others."""
     spans = [timeline.spans[i] for batch in warm for i in timeline.batches[batch].spans]
     ended_ns = max((timeline.batches[i].encoded_ns for i in cold), default=0)
     return [span for span in spans if span["received_ns"] >= ended_ns] or spans
 
 
-def _typical(spans: Sequence[SpanObject], batches: Sequence[Batch]) -> dict[str, float]:
+def _typical(spans: Sequence[Span], batches: Sequence[Batch]) -> dict[str, float]:
     """What a request spends in each stage; of batches without known requests, what the worker does."""
     if spans:
         return {stage: midmean(_stage_ms(span, stage) for span in spans) for stage in STAGES}
@@ -254,7 +255,7 @@ def _unprofiled(stage_ms: Mapping[str, float], ops: Operators, recorded_share: f
     return {stage: ms * (1 - added.get(stage, 0.0)) for stage, ms in stage_ms.items()}
 
 
-def _stage_ms(span: SpanObject, stage: str) -> float:
+def _stage_ms(span: Span, stage: str) -> float:
     return float(span[f"{stage}_ms"])  # type: ignore[literal-required]
 
 

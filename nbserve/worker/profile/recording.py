@@ -16,7 +16,7 @@ import torch
 from torch.autograd.profiler import record_function
 
 from nbserve import wire
-from nbserve.trace.model import WorkerRecording
+from nbserve.recording import WorkerRecording
 from nbserve.worker.profile.allocations import Allocations
 from nbserve.worker.profile.facts import bodies, facts_of, nodes_made
 from nbserve.worker.profile.sampler import Sampler
