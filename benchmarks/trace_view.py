@@ -15,7 +15,8 @@ import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
 from nbserve.trace import page
-from nbserve.trace.model import CATEGORIES, Batch, Events, Recording, SpanObject, Timeline, Track
+from nbserve.recording import Recording, Span
+from nbserve.trace.model import CATEGORIES, Batch, Events, Timeline, Track
 from nbserve.trace.pack import pack
 
 COUNTS = (100_000, 1_000_000)
@@ -126,7 +127,7 @@ def _events(batches: int) -> Events:
     return Events(names=NAMES, details=["float32[8,64], float32[64,64]"], **ordered)
 
 
-def _span(batch: int) -> SpanObject:
+def _span(batch: int) -> Span:
     return {
         "request_id": f"{batch:x}",
         "batch_id": batch,
