@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from nbserve.trace import page
 from nbserve.recording import Recording, Span
+from nbserve.trace import page
 from nbserve.trace.model import CATEGORIES, Batch, Events, Timeline, Track
 from nbserve.trace.pack import pack
 
