@@ -232,5 +232,6 @@ class Blocks:
         if outcome["errors"]:
             which = "current" if url == self._current else "changed"
             what = ", ".join(f"{number} times {error}" for error, number in outcome["errors"].items())
-            raise ProfileError(f"with the {which} settings requests failed while they were compared: {what}")
+            hint = "; was the endpoint stopped meanwhile?" if "404" in outcome["errors"] else ""
+            raise ProfileError(f"with the {which} settings requests failed while they were compared: {what}{hint}")
         return outcome

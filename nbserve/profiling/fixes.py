@@ -74,7 +74,7 @@ def _listed(findings: Sequence[Finding]) -> str:
 def _settings_of_finding(finding: Finding) -> dict[str, Any]:
     if finding.settings:
         return dict(finding.settings)
-    raise ProfileError(f"{finding.name} is no matter of settings: {finding.fix}")
+    raise ProfileError(f"no setting changes {finding.name}, so there is nothing to compare. What to do: {finding.fix}")
 
 
 def _bare(name: str) -> Any:

@@ -128,6 +128,19 @@ def test_an_interrupt_leaves_no_trial_behind(serve_cell, wait_until, moment):
     assert endpoint.predict(BODY)
 
 
+def test_an_endpoint_that_stops_meanwhile_is_told(serve_cell):
+    endpoint = serve_cell(CELL, name="leaves")
+    endpoint.predict(BODY)
+
+    def stop(text: str) -> None:
+        if text.startswith("comparing: block pair 2"):
+            endpoint.stop()
+
+    with pytest.raises(ProfileError, match="was the endpoint stopped meanwhile"):
+        endpoint.ab("inference_mode", seconds=60, on_progress=stop)
+    serve_cell(CELL, name="leaves")
+
+
 def test_without_requests_or_findings_it_says_what_to_do(serve_cell):
     endpoint = serve_cell(CELL)
     with pytest.raises(ProfileError, match="no request of it was recorded"):
