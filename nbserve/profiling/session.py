@@ -18,6 +18,7 @@ from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
 from nbserve.profiling.profile import Profile
 from nbserve.profiling.requests import Request, chosen, recorded
+from nbserve.profiling.summary import plural
 from nbserve.recording import Recording, WorkerRecording
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _recording(
                 on_progress(f"recording {_workers(event['workers'])}")
                 asker.begin()
             elif event["event"] == "progress":
-                on_progress(f"recording: {_count(event['batches'], 'batch', 'batches')}")
+                on_progress(f"recording: {plural(event['batches'], 'batch', 'batches')}")
                 asker.look(event["batches"])
             elif event["event"] == "recorded":
                 return event["recording"], number
@@ -146,10 +147,6 @@ def _recording(
 
 def _workers(indexes: list[int]) -> str:
     return f"worker{'s' * (len(indexes) > 1)} {', '.join(map(str, indexes))}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _own_folder(endpoint: Endpoint, recording: Recording, number: str) -> Path:

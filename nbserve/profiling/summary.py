@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbserve.recording import Span
-from nbserve.trace.model import REQUEST_STAGES, Finding, OpRow
+from nbserve.trace.model import Finding, OpRow
 from nbserve.trace.ops import BATCH
+from nbserve.trace.sketch import median_span, stages_of
 
 if TYPE_CHECKING:
     from nbserve.profiling.profile import Profile
@@ -31,39 +32,28 @@ def _head(profile: Profile) -> str:
     recorded = [batch for batch in profile.timeline.batches if batch.is_recorded]
     workers = ", ".join(str(worker["index"]) for worker in recording["workers"])
     seconds = (recording["ended_ns"] - recording["started_ns"]) / 1e9
-    asked = _plural(len(profile.requests), "request", "requests")
-    batches = _plural(len(recorded), "batch", "batches")
-    plural = "s" * (len(recording["workers"]) > 1)
-    line = f"{profile.name}: {asked}, {batches} recorded on worker{plural} {workers} in {seconds:.2f} s"
+    asked = plural(len(profile.requests), "request", "requests")
+    batches = plural(len(recorded), "batch", "batches")
+    on = "worker" if len(recording["workers"]) == 1 else "workers"
+    line = f"{profile.name}: {asked}, {batches} recorded on {on} {workers} in {seconds:.2f} s"
     failed = sum(profile.load["errors"].values()) if profile.load is not None else 0
     return line + (f"; {failed} of the requests sent for it failed" if failed else "")
 
 
-def _plural(number: int, one: str, many: str) -> str:
+def plural(number: int, one: str, many: str) -> str:
+    """A number and its noun."""
     return f"{number:,} {one if number == 1 else many}"
 
 
-def median_stages(spans: Sequence[Span]) -> dict[str, float]:
-    """The milliseconds of each stage of the median request: the mean of the middle fifth, so that they add up."""
-    ordered = sorted(spans, key=lambda span: span["total_ms"])
-    middle = ordered[len(ordered) * 2 // 5 : len(ordered) * 3 // 5 + 1]
-    return {stage: sum(_ms(span, stage) for span in middle) / len(middle) for stage in REQUEST_STAGES}
-
-
-def _ms(span: Span, stage: str) -> float:
-    found: float = span[f"{stage}_ms"]  # type: ignore[literal-required]
-    return found
-
-
 def _stages(spans: Sequence[Span]) -> Iterator[str]:
-    if not spans:
+    span = median_span(spans)
+    if span is None:
         yield "no request was answered while it recorded"
         return
-    stages = median_stages(spans)
-    total_ms = sum(stages.values()) or 1e-9
+    total_ms = span["total_ms"] or 1e-9
     yield f"the median request takes {_milliseconds(total_ms)}:"
     small_ms = 0.0
-    for stage, ms in stages.items():
+    for stage, ms in stages_of(span):
         if ms / total_ms >= _LEAST_SHARE:
             yield _bar(stage.replace("_", " "), ms, ms / total_ms)
         else:
@@ -116,7 +106,7 @@ def _ops(rows: Sequence[OpRow]) -> Iterator[str]:
     if rows:
         yield "most time of its own:"
     for row in rows[:SHOWN_OPS]:
-        calls, own = _plural(row.calls, "call", "calls"), _milliseconds(row.self_us / 1000)
+        calls, own = plural(row.calls, "call", "calls"), _milliseconds(row.self_us / 1000)
         # What batches spend outside of operators is a row too, under the name of its annotation.
         name = "(outside of operators)" if row.name == BATCH else row.name
         yield f"  {name[:48]:<48} {row.device} {calls:>14} {own:>10} {row.share:>4.0%}"

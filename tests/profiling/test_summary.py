@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from nbserve.profiling import last, summary
 from nbserve.profiling.profile import Profile
+from nbserve.trace import sketch
 from nbserve.trace.model import REQUEST_STAGES, Events, Finding, OpRow, Timeline
 
 MS = 1_000_000
@@ -48,11 +48,12 @@ def test_the_bars_are_those_of_the_median_request():
     assert len(lines) == 4
 
 
-def test_the_stages_of_the_median_request_add_up_to_it():
+def test_the_median_request_is_the_one_of_the_picture():
     rng = np.random.default_rng(0)
     spans = [span(i, **{stage: rng.exponential(5) for stage in REQUEST_STAGES}) for i in range(100)]
-    middle = sorted(each["total_ms"] for each in spans)[40:61]
-    assert sum(summary.median_stages(spans).values()) == pytest.approx(sum(middle) / len(middle))
+    shown = sketch.median_span(spans)
+    assert shown is not None
+    assert profile(spans, []).text.splitlines()[1] == f"the median request takes {shown['total_ms']:.1f} ms:"
 
 
 def test_findings_come_with_figure_reason_fix_and_proof():
