@@ -2,164 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import os
 import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from nbserve.debugging import DebugOptions, debug, split_commands, ways
+from nbserve.debugging import DebugOptions, debug, ways
 from nbserve.debugging import session as session_module
-from nbserve.debugging.console import Completer, Script, Silent
 from nbserve.debugging.link import Link
-from nbserve.debugwire import PROTOCOL, LineReader, address, encode
-from nbserve.errors import DebugError, NbserveError, Unavailable
-from nbserve.options import add_debug_options, debug_options_of
-
-HELD = {"reason": "breakpoint", "file": "cell 3", "line": 12, "function": "preprocess", "request_ids": ["ab-1"]}
-PLACE = {"worker": 0, "pid": 1, "held": HELD, "standin": False, "failure": None, "debugger": None}
-
-
-class Agent:
-    """The other end: a thread that says and expects what its script tells it to."""
-
-    def __init__(self, path: Path, script: Callable[[Agent], None]) -> None:
-        self.path = str(path)
-        self.failure: BaseException | None = None
-        self._script = script
-        self._listener = socket.socket(socket.AF_UNIX)
-        with address(self.path) as where:
-            self._listener.bind(where)
-        self._listener.listen()
-        self._reader = LineReader()
-        self._commands: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def say(self, event: str, **fields: Any) -> None:
-        self._peer.sendall(encode({"event": event, **fields}))
-
-    def expect(self, command: str) -> dict[str, Any]:
-        while not self._commands:
-            data = self._peer.recv(65536)
-            assert data, f"hung up instead of {command}"
-            self._commands.extend(self._reader.feed(data))
-        found = self._commands.pop(0)
-        assert found["cmd"] == command, found
-        return found
-
-    def prompt(self, text: str = "(Pdb) ") -> str:
-        self.say("prompt", text=text)
-        return str(self.expect("reply")["text"])
-
-    def expect_hangup(self) -> None:
-        assert not self._peer.recv(1)
-
-    def _run(self) -> None:
-        try:
-            self._peer, _ = self._listener.accept()
-            with self._peer:
-                hello = self.expect("hello")
-                assert hello["protocol"] == PROTOCOL
-                self.who = hello["who"]
-                self._script(self)
-        except BaseException as error:
-            self.failure = error
-
-    def __enter__(self) -> Agent:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._listener.close()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        if self.failure is not None:
-            raise self.failure
-
-
-class Answer:
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-    def read(self) -> bytes:
-        return orjson.dumps(self._value)
-
-
-class Server:
-    """The management API's side: places for the asked modes, an answer for the driven request."""
-
-    def __init__(self, place: dict[str, Any]) -> None:
-        self.place = place
-        self.asked: list[tuple[str, Any]] = []
-        self.sent: dict[str, Any] = {}
-        self.may_answer = threading.Event()
-        self.answer: Any = {
-            "status": 200,
-            "content_type": "application/json",
-            "body": base64.b64encode(b"[3]").decode(),
-        }
-        self.may_answer.set()
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        self.asked.append((path, body))
-        return {"text": "File cell 3, line 5 in inference"} if path.endswith("/stack") else self.place
-
-    def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        self.sent = {"path": path, "body": body, **headers}
-        assert self.may_answer.wait(10)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return Answer(self.answer)
-
-
-class Endpoint:
-    name = "digits"
-    path = "/endpoints/digits"
-
-    def __init__(self, place: dict[str, Any], holds: Sequence[list[dict[str, Any]]] = ()) -> None:
-        self.server = Server(place)
-        self._holds = holds
-
-    def holds(self, limit_s: float | None = None) -> Iterator[list[dict[str, Any]]]:
-        yield from self._holds
-        if limit_s is not None:
-            raise TimeoutError
-
-
-class Person(Silent):
-    """A console whose lines are given; an exception among them is raised in the line's place."""
-
-    def __init__(self, *lines: str | type[BaseException]) -> None:
-        self._lines = list(lines)
-        self.notes: list[str] = []
-        self.completer: Completer | None = None
-
-    def read_line(self, prompt: str) -> str:
-        line = self._lines.pop(0)
-        if isinstance(line, str):
-            return line
-        raise line
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def complete_with(self, completer: Completer) -> None:
-        self.completer = completer
+from nbserve.debugwire import PROTOCOL
+from nbserve.errors import DebugError, Unavailable
+from tests.debugging.scripted import HELD, PLACE, Agent, Endpoint, Person
 
 
 @pytest.fixture
@@ -553,107 +412,3 @@ def test_tab_is_answered_while_the_prompt_waits(agent):
         debug(endpoint, DebugOptions(), typist := Typist("p x.shape"))
     assert typist.found == ["x.shape"]
     assert "meanwhile" in typist.notes
-
-
-@pytest.mark.parametrize(
-    ("text", "commands"),
-    [
-        ("p x; w; c", ["p x", "w", "c"]),
-        ("p x;; w\nc", ["p x", "w", "c"]),
-        ("p 'a;b'; p \"c;'d\"", ["p 'a;b'", 'p "c;\'d"']),
-        (r"p 'it\'s; so'; c", [r"p 'it\'s; so'", "c"]),
-        ("p f(1,\n 2); p {1: ';'}", ["p f(1,\n 2)", "p {1: ';'}"]),
-        ('p """a;\n"b";"""; c', ['p """a;\n"b";"""', "c"]),
-        ("p x); c", ["p x)", "c"]),
-        ("fail don't; c", ["fail don't; c"]),
-        (" ; ", []),
-    ],
-)
-def test_commands_are_cut_where_no_quote_or_bracket_is_open(text, commands):
-    assert split_commands(text) == commands
-
-
-def test_an_open_statement_of_a_script_is_ended():
-    script = Script(Silent(), ["for x in xs: print(x)", "def f():\n    return 1", "c"])
-    lines = [script.read_line(prompt) for prompt in ("(Pdb) ", "... ", "(Pdb) ", "... ", "... ", "(Pdb) ")]
-    assert lines == ["for x in xs: print(x)", "", "def f():", "    return 1", "", "c"]
-    assert script.is_spent()
-    with pytest.raises(EOFError):
-        script.read_line("(Pdb) ")
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"last_error": True, "at": "inference"}, "--last-error and --at do not go together"),
-        ({"replay": True, "request": b"1"}, "--replay and --request"),
-        ({"replay": True, "worker": 0}, "--replay and --worker"),
-        ({"interrupt": True, "condition": "x"}, "--interrupt and --if"),
-        ({"interrupt": True, "replay": True}, "--replay and --interrupt"),
-        ({"port": 0, "commands": ("c",)}, "--port and --commands"),
-        ({"last_error": True, "wait_s": 3}, "--last-error and --wait"),
-        ({"condition": "x"}, "give --at too"),
-        ({"content_type": "text/plain"}, "there is none"),
-        ({"repeat": True, "request": b"1"}, "--repeat and --request"),
-    ],
-)
-def test_options_that_do_not_go_together_are_told_at_once(options, said):
-    with pytest.raises(DebugError, match=said):
-        DebugOptions(**options)
-
-
-@pytest.mark.parametrize(
-    ("options", "way"),
-    [
-        ({}, "attach"),
-        ({"worker": 0, "repeat": True}, "attach"),
-        ({"at": "12", "condition": "x"}, "stop"),
-        ({"request": b""}, "stop"),
-        ({"replay": True, "at": "12"}, "replay"),
-        ({"last_error": True, "worker": 1, "who": "me"}, "last_error"),
-        ({"interrupt": True, "wait_s": 1}, "interrupt"),
-        ({"port": 0}, "port"),
-    ],
-)
-def test_the_options_say_which_way(options, way):
-    assert DebugOptions(**options).way == way
-
-
-def test_the_options_of_the_command_line_are_those_of_python(tmp_path):
-    parser = argparse.ArgumentParser()
-    add_debug_options(parser)
-    assert debug_options_of(parser.parse_args([])) == DebugOptions()
-    words = [
-        "--at",
-        "12",
-        "--if",
-        "x > 1",
-        "--request",
-        "[1]",
-        "--worker",
-        "1",
-        "--commands",
-        "p x; c",
-        "--wait",
-        "2.5",
-    ]
-    assert debug_options_of(parser.parse_args(words)) == DebugOptions(
-        at="12",
-        condition="x > 1",
-        request=b"[1]",
-        content_type="application/json",
-        worker=1,
-        commands=["p x", "c"],
-        wait_s=2.5,
-    )
-    (tmp_path / "digit.png").write_bytes(b"png")
-    found = debug_options_of(parser.parse_args(["--request", f"@{tmp_path / 'digit.png'}"]))
-    assert (found.request, found.content_type) == (b"png", "application/octet-stream")
-    with pytest.raises(NbserveError, match=r"cannot read .*none"):
-        debug_options_of(parser.parse_args(["--request", f"@{tmp_path / 'none'}"]))
-
-
-def test_only_scripts_have_a_limit_by_themselves():
-    assert DebugOptions().limit_s is None
-    assert DebugOptions(commands=["c"]).limit_s == 60
-    assert DebugOptions(commands=["c"], wait_s=5).limit_s == 5
