@@ -37,13 +37,18 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[test,bench]'
 	@touch $@
 
+# The tests run the panel under an ipykernel of before the subshells too; it lies beside the other, and shares the rest.
+$(VENV)/.ipykernel-6: | $(VENV)/.installed
+	$(PIP) install --no-deps --target .venvs/ipykernel-6 ipykernel==6.31.0 nest-asyncio==1.6.0
+	@touch $@
+
 demo: $(VENV)/.installed  ## run notebooks/quickstart.ipynb in a real kernel; leaves demo/quickstart.ipynb and .html
 	$(BIN)/python notebooks/demo.py
 
 lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb
 
-test: $(VENV)/.installed  ## all tests
+test: $(VENV)/.installed $(VENV)/.ipykernel-6  ## all tests
 	@command -v curl >/dev/null || { $(call debian,curl); } || true
 	@command -v g++ >/dev/null || { $(call debian,g++); } || true
 	@command -v chromium >/dev/null || { $(call debian,chromium fonts-dejavu-core); } || true
