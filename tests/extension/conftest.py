@@ -63,13 +63,14 @@ def running_server(folder: Path, base_url: str, extra_environ: dict[str, str]) -
             [sys.executable, "-m", "jupyter_server", *arguments], env=environ, stdout=output, stderr=output
         )
         try:
-            yield Jupyter(_url_when_up(process, Path(environ["JUPYTER_RUNTIME_DIR"]), log), log)
+            yield Jupyter(url_when_up(process, Path(environ["JUPYTER_RUNTIME_DIR"]), log), log)
         finally:
             process.terminate()
             process.wait(timeout=30)
 
 
-def _url_when_up(process: subprocess.Popen[bytes], runtime_dir: Path, log: Path) -> str:
+def url_when_up(process: subprocess.Popen[bytes], runtime_dir: Path, log: Path) -> str:
+    """The address of a Jupyter server, once it listens; `runtime_dir` is its alone."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
         for path in runtime_dir.glob("jpserver-*.json"):
