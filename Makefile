@@ -10,6 +10,7 @@ unexport VIRTUAL_ENV
 
 TORCH := $(shell grep '^torch==' constraints.txt)
 PURE := not process and not notebook and not browser
+LABEXTENSION := extension/nbserve_extension/labextension
 CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 
 # Installs Debian packages, or says which are missing. A new machine has no list of them, or an old one.
@@ -29,7 +30,8 @@ $(VENV)/.torch: constraints.txt | $(VENV)/bin/python
 	$(PIP) install -c constraints.txt $(TORCH)
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+# An editable install too copies what Jupyter finds in share/jupyter.
+$(VENV)/.installed: pyproject.toml constraints.txt $(LABEXTENSION)/package.json $(VENV)/.torch
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
@@ -61,7 +63,7 @@ check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
 	$(BIN)/python extension/js/build.py --check
 	$(BIN)/python -m pytest -q -m '$(PURE)'
 
-js: $(VENV)/.installed  ## build the trace viewer from extension/js
+js: $(VENV)/.installed  ## build the browser's part from extension/js
 	$(BIN)/python extension/js/build.py
 
 bench: $(VENV)/.bench  ## measure against other servers (needs wrk)

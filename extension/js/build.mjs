@@ -1,16 +1,18 @@
-// Bundles each viewer into the one file that ships in the Python package: `node build.mjs [FOLDER]`.
+// Builds what ships in the Python packages: `node build.mjs [ROOT]`, where ROOT gets the folders that the repository has.
 import { build } from "esbuild";
 import { copyFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
+import { buildLab } from "./lab.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const folder = process.argv[2] ?? path.join(here, "../../nbserve/trace/static");
+const root = path.resolve(process.argv[2] ?? path.join(here, "../.."));
+const traceFolder = path.join(root, "nbserve/trace/static");
 
 await build({
   absWorkingDir: here,
   entryPoints: ["src/trace/main.ts"],
-  outfile: path.join(folder, "trace.js"),
+  outfile: path.join(traceFolder, "trace.js"),
   bundle: true,
   minify: true,
   format: "iife",
@@ -21,4 +23,6 @@ await build({
 });
 
 // The picture is drawn in Python with the same colours.
-await copyFile(path.join(here, "src/trace/look.json"), path.join(folder, "look.json"));
+await copyFile(path.join(here, "src/trace/look.json"), path.join(traceFolder, "look.json"));
+
+await buildLab(path.join(root, "extension/nbserve_extension/labextension"));

