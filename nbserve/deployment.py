@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -187,13 +187,25 @@ class Server:
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Open one exchange with the management API; raises the error that it answers with."""
-        run_file = self.ready().run_file
-        sent = {"Authorization": f"Bearer {run_file.token}", **headers}
-        answer = Answer(run_file.management_url, method, path, body, sent)
+        answer = self.ask(method, path, body, headers)
         if answer.status >= 400:
             with answer:
                 raise from_object(orjson.loads(answer.read()))
         return answer
+
+    def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Open one exchange with the management API, whatever it answers."""
+        run_file = self.ready().run_file
+        sent = {"Authorization": f"Bearer {run_file.token}", **headers}
+        return Answer(run_file.management_url, method, path, body, sent)
+
+
+class Relayed(NamedTuple):
+    """What the management API answered, as it came."""
+
+    status: int
+    content_type: str
+    body: bytes
 
 
 class Endpoint:
@@ -278,6 +290,20 @@ class Endpoint:
         with self.server.send("GET", f"{self.path}/holds", b"", {}) as answer:
             for line in answer.lines(limit_s):
                 yield orjson.loads(line)["held"]
+
+    def stream(self, interval_s: float = 0.5, limit_s: float | None = None) -> Generator[dict[str, Any], None, None]:
+        """How it does, live: `begin` with the samples of the last two minutes, then its stats again and again.
+
+        Ends with `gone` when the endpoint is stopped; raises TimeoutError after `limit_s`.
+        """
+        with self.server.send("GET", f"{self.path}/stream?interval_s={interval_s:g}", b"", {}) as answer:
+            for line in answer.lines(limit_s):
+                yield orjson.loads(line)
+
+    def relay(self, method: str, path: str, body: bytes = b"") -> Relayed:
+        """Any call of the management API below this endpoint's path, JSON in; an error is an answer like others."""
+        with self.server.ask(method, self.path + path, body, {"Content-Type": "application/json"}) as answer:
+            return Relayed(answer.status, answer.content_type, answer.read())
 
     def debug(
         self,
@@ -386,6 +412,12 @@ class Endpoint:
 
         given = [Request(kind, body) for body, kind in map(encode, requests)]
         return compare(self, fix, AbOptions(apply, clients, given, seconds), on_progress)
+
+    def panel(self) -> None:
+        """Show how it does, live, in the cell that calls this; in a terminal what there is to say now."""
+        from nbserve.notebook.panels import show
+
+        show(self)
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""

@@ -109,7 +109,7 @@ class Server:
         return server_status(self._running, self.nursery.pid, self.can_debug, self.endpoints.all())
 
     def endpoint_status(self, name: str) -> EndpointStatus:
-        return endpoint_status(self.endpoints.get(name), self._running.url)
+        return endpoint_status(self.endpoints.get(name), self._running)
 
     async def listen(self, port: int, is_first: bool = False) -> str:
         """Serve the inference API on `port` (0: any) too; gives its URL, which is the one shown from now on."""

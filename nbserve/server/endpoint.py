@@ -12,9 +12,11 @@ from nbserve.debugwire import IS_HELD
 from nbserve.errors import NotFound, StartError, Unavailable
 from nbserve.server.changes import Changes
 from nbserve.server.failures import Failures
+from nbserve.server.live import Live
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.own_request import OwnRequest, make_meta
+from nbserve.server.sampler import Sampler
 from nbserve.server.spans import SpanStore
 from nbserve.server.specs import TUNING
 from nbserve.server.ticket import Ticket
@@ -42,6 +44,7 @@ class Endpoint:
         self.changes = Changes()
         self.failures = Failures()
         self.trials = Trials()
+        self.sampler = Sampler(Live(spans, metrics), lambda: self.queued)
         self._starting: Version | None = None
         self._make_version = make_version
         self._draining: dict[Version, asyncio.Task[None]] = {}
@@ -161,6 +164,7 @@ class Endpoint:
     async def stop(self) -> None:
         """Take nothing more, give up a deployment under way, answer what waits, then end all workers."""
         self._is_stopping = True
+        self.sampler.close()
         self.end_holds()
         if self._deploying is not None:
             self._deploying.cancel()
@@ -250,6 +254,7 @@ class Endpoints:
             if endpoint.current is None and self._endpoints.get(name) is endpoint:
                 del self._endpoints[name]
                 endpoint.changes.notify()
+                endpoint.sampler.close()
         return endpoint
 
     async def remove(self, name: str) -> None:

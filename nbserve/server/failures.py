@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TypedDict
 
 MOST_REQUESTS = 20
 MOST_BYTES = 64 * 1024 * 1024
+# The files of cells are named by their labels; all others by absolute paths or in angle brackets.
+_CELL_LINE = re.compile(r'^[ |]*File "(?P<label>[^"/<][^"]*)", line (?P<line>\d+)', re.MULTILINE)
 
 
 class FailureObject(TypedDict):
@@ -66,3 +69,9 @@ class Failures:
         self._bytes += len(failure.body)
         while len(self._kept) > self._most_requests or self._bytes > self._most_bytes:
             self._bytes -= len(self._kept.popleft().body)
+
+
+def place_in_cell(traceback: str) -> str | None:
+    """The innermost cell line of a traceback, such as `quickstart.ipynb, cell 7, line 12`."""
+    places = _CELL_LINE.findall(traceback)
+    return "{}, line {}".format(*places[-1]) if places else None

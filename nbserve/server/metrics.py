@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -60,9 +60,17 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0
 
-    def observe(self, value: int) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    @classmethod
+    def of(cls, counted: Mapping[int, int], bounds: Sequence[int]) -> Histogram:
+        """Of values that were counted one by one."""
+        histogram = cls(bounds)
+        for value, count in counted.items():
+            histogram.observe(value, count)
+        return histogram
+
+    def observe(self, value: int, count: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.sum += value * count
 
     def observe_all(self, values: list[int]) -> None:
         """The rows of a batch mostly fall into one bucket: then it costs as much as one."""
@@ -89,7 +97,7 @@ class EndpointMetrics:
         self.statuses: Counter[int] = Counter()
         self.latency = Histogram(TIME_BOUNDS_NS)
         self.queue = Histogram(TIME_BOUNDS_NS)
-        self.batch_size = Histogram(SIZE_BOUNDS)
+        self.batch_sizes: Counter[int] = Counter()
         self.stages = {stage: Histogram(TIME_BOUNDS_NS) for stage in STAGES}
         self._user_metrics = user_metrics
 
@@ -109,7 +117,7 @@ class EndpointMetrics:
     ) -> None:
         """A batch was answered; stage times count once per batch, latency and queue time once per request."""
         self.statuses.update(statuses)
-        self.batch_size.observe(len(tickets))
+        self.batch_sizes[len(tickets)] += 1
         self.latency.observe_all([sent_ns - (ticket.received_ns or ticket.queued_ns) for ticket in tickets])
         self.queue.observe_all([dispatched_ns - ticket.queued_ns for ticket in tickets])
         edges = list(accumulate((dispatched_ns, *stamps, sent_ns), max))
@@ -177,7 +185,7 @@ class Metrics:
         for name, endpoint in self._endpoints.items():
             _add(latency, [name], endpoint.latency, 1e9)
             _add(queue, [name], endpoint.queue, 1e9)
-            _add(size, [name], endpoint.batch_size, 1)
+            _add(size, [name], Histogram.of(endpoint.batch_sizes, SIZE_BOUNDS), 1)
             for stage_name, histogram in endpoint.stages.items():
                 _add(stage, [name, stage_name], histogram, 1e9)
         return iter((latency, queue, size, stage))

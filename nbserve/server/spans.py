@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import accumulate, islice
-from typing import NamedTuple, Protocol, TypedDict
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from itertools import accumulate, chain, islice, pairwise, takewhile
+from typing import NamedTuple, Protocol
 
 from nbserve.recording import Span
 from nbserve.server.ticket import Ticket
@@ -25,25 +25,26 @@ STAGES = (
     "total_ms",
 )
 
-_SUMMARY_ROWS = 1000
+_SAMPLED_BATCHES = 200
+_SAMPLED_ROWS = 1000
+_LATENCIES = 250
 _CHUNK_ROWS = 500
 MOST_COLLECTED = 200_000
 
 
-class Quantiles(TypedDict):
-    p50: float
-    p95: float
-    p99: float
+class Kept(NamedTuple):
+    """What there still is of the requests answered since a time: `since_ns` is later where older ones were dropped."""
+
+    since_ns: int
+    failed: int
+    batch_sizes: Counter[int]
 
 
-class Summary(TypedDict):
-    """What happened within a window: counts, requests per second, and quantiles by stage in ms."""
+class Timings(NamedTuple):
+    """What requests took: some latencies that stand for all, in order, and the mean of each stage but the total."""
 
-    requests: int
-    batches: int
-    throughput: float
-    mean_batch_size: float
-    stages: dict[str, Quantiles]
+    latencies_ms: list[float]
+    stages_ms: list[float]
 
 
 class SentBatch(Protocol):
@@ -56,7 +57,10 @@ class SentBatch(Protocol):
 
 
 class _Batch(NamedTuple):
-    """One answered batch; `rows` holds all request ids, then all received, then all queued times."""
+    """One answered batch; `rows` holds all request ids, then all received, then all queued times.
+
+    `failed` counts the rows that were answered with an error.
+    """
 
     batch_id: int
     worker: int
@@ -66,6 +70,7 @@ class _Batch(NamedTuple):
     stamps: Stamps
     sent_ns: int
     rows: array[int]
+    failed: int
 
     @property
     def size(self) -> int:
@@ -78,21 +83,43 @@ class _Batch(NamedTuple):
 
     def stages(self) -> Iterator[tuple[int, tuple[float, ...]]]:
         """Request id and durations, in the order of STAGES, of each row."""
-        free_ns = min(max(self.dispatched_ns, self.started_ns), max(self.stamps.taken_ns, self.dispatched_ns))
-        # A batch that failed early leaves stamps at 0: its later stages took no time.
-        *marks, encoded_ns, sent_ns = accumulate((free_ns, *self.stamps, self.sent_ns), max)
-        shared = [(end - start) / 1e6 for start, end in zip(marks, [*marks[1:], encoded_ns], strict=True)]
-        respond_ms = (sent_ns - encoded_ns) / 1e6
+        free_ns, shared = self._shared()
+        sent_ns = free_ns + sum(shared)
+        worker_ms = [stage_ns / 1e6 for stage_ns in shared]
         size = self.size
         for request_id, received_ns, queued_ns in zip(
             self.rows[:size], self.rows[size : 2 * size], self.rows[2 * size :], strict=True
         ):
-            received_ns = received_ns or queued_ns
             held_ns = max(0, self.dispatched_ns - max(queued_ns, self.held_since_ns)) if self.held_since_ns else 0
             queue_ms = (free_ns - queued_ns - held_ns) / 1e6
             received_ms = (queued_ns - received_ns) / 1e6
             total_ms = (sent_ns - received_ns) / 1e6
-            yield request_id, (received_ms, queue_ms, held_ns / 1e6, *shared, respond_ms, total_ms)
+            yield request_id, (received_ms, queue_ms, held_ns / 1e6, *worker_ms, total_ms)
+
+    def totals_ns(self, first: int, step: int) -> Iterator[int]:
+        """The whole time of every so many-th row."""
+        size, sent_ns = self.size, self.sent_ns
+        return (sent_ns - received_ns for received_ns in self.rows[size + first : 2 * size : step])
+
+    def sums_ns(self) -> Iterator[int]:
+        """What its rows took together, in the order of STAGES but for the total."""
+        free_ns, shared = self._shared()
+        size = self.size
+        received, queued = self.rows[size : 2 * size], self.rows[2 * size :]
+        held_ns, queued_ns = 0, sum(queued)
+        if self.held_since_ns:
+            held_ns = sum(max(0, self.dispatched_ns - max(row_ns, self.held_since_ns)) for row_ns in queued)
+        yield queued_ns - sum(received)
+        yield size * free_ns - queued_ns - held_ns
+        yield held_ns
+        yield from (size * stage_ns for stage_ns in shared)
+
+    def _shared(self) -> tuple[int, list[int]]:
+        """When its worker was free for it, and how long each stage took that its rows went through together."""
+        free_ns = min(max(self.dispatched_ns, self.started_ns), max(self.stamps.taken_ns, self.dispatched_ns))
+        # A batch that failed early leaves stamps at 0: its later stages took no time.
+        marks = list(accumulate((free_ns, *self.stamps, self.sent_ns), max))
+        return free_ns, [end_ns - start_ns for start_ns, end_ns in pairwise(marks)]
 
 
 class SpanStore:
@@ -116,16 +143,19 @@ class SpanStore:
         sent_ns: int,
         held_since_ns: int = 0,
         source: object = None,
+        failed: int = 0,
     ) -> None:
         """Keep an answered batch; `held_since_ns` is what `Batcher.held_since_ns` said when it was taken.
 
-        `source` is who answered it: versions of an endpoint share a store, and may each have a worker 0.
+        `source` is who answered it: versions of an endpoint share a store, and may each have a worker 0. `failed` rows
+        of it got an error.
         """
         tickets = batch.tickets
         rows = array("q", [t.request_id for t in tickets])
-        rows.extend([t.received_ns for t in tickets])
+        rows.extend([t.received_ns or t.queued_ns for t in tickets])
         rows.extend([t.queued_ns for t in tickets])
-        kept = _Batch(batch.batch_id, worker, held_since_ns, batch.sent_ns, batch.started_ns, stamps, sent_ns, rows)
+        times = (held_since_ns, batch.sent_ns, batch.started_ns, stamps, sent_ns)
+        kept = _Batch(batch.batch_id, worker, *times, rows, failed)
         self._batches.append(kept)
         for collector in self._collectors:
             collector.add(kept, source)
@@ -147,28 +177,37 @@ class SpanStore:
         newest = islice((span for batch in reversed(self._batches) for span in reversed(self._spans(batch))), count)
         return list(newest)[::-1]
 
-    def summary(self, window_s: float, now_ns: int) -> Summary:
-        """Rates and quantiles of what was answered in the last `window_s`, as far back as it is kept."""
-        since_ns = now_ns - int(window_s * 1e9)
-        batches = [batch for batch in self._batches if batch.sent_ns > since_ns]
-        count = sum(batch.size for batch in batches)
-        # Ten milliseconds of arithmetic would be seen in every client's p99: a thousand rows are enough for quantiles.
-        sample = batches[:: max(1, count // _SUMMARY_ROWS)]
-        rows = [stages for batch in sample for _, stages in batch.stages()]
-        columns = zip(*rows, strict=True) if rows else ([] for _ in STAGES)
-        return Summary(
-            requests=count,
-            batches=len(batches),
-            throughput=count / self._covered_s(batches, window_s, now_ns),
-            mean_batch_size=count / len(batches) if batches else 0.0,
-            stages={stage: _quantiles(sorted(column)) for stage, column in zip(STAGES, columns, strict=True)},
+    def kept(self, since_ns: int) -> Kept:
+        """The requests answered since then, as far back as they are kept."""
+        batches = self._since(since_ns)
+        if len(batches) == len(self._batches) and self._rows > self._capacity // 2:
+            # Others may have been answered between then and the oldest: count from there.
+            since_ns = batches.pop().sent_ns
+        return Kept(
+            since_ns=since_ns,
+            failed=sum(batch.failed for batch in batches),
+            batch_sizes=Counter(batch.size for batch in batches),
         )
 
-    def _covered_s(self, batches: list[_Batch], window_s: float, now_ns: int) -> float:
-        """The part of the window we still know: older batches may have been dropped."""
-        if not batches or len(batches) < len(self._batches) or self._rows < self._capacity // 2:
-            return window_s
-        return min(window_s, max(1e-3, (now_ns - batches[0].sent_ns) / 1e9))
+    def timings(self, since_ns: int) -> Timings:
+        """Of the requests answered since then, as far back as they are kept."""
+        batches = self._since(since_ns)
+        # Ten milliseconds of arithmetic would be seen in every client's p99: a part of them tells as much.
+        sample = batches[:: 1 + len(batches) // _SAMPLED_BATCHES]
+        rows = sum(batch.size for batch in sample)
+        step = 1 + rows // _SAMPLED_ROWS
+        # From another row on in each batch: its first ones waited longest.
+        latencies_ns = sorted(chain(*(batch.totals_ns(i % step, step) for i, batch in enumerate(sample))))
+        step = 1 + len(latencies_ns) // _LATENCIES
+        sums = zip(*(batch.sums_ns() for batch in sample), strict=True)
+        return Timings(
+            latencies_ms=[total_ns / 1e6 for total_ns in latencies_ns[step // 2 :: step]],
+            stages_ms=[sum(column) / rows / 1e6 for column in sums],
+        )
+
+    def _since(self, since_ns: int) -> list[_Batch]:
+        """Newest first."""
+        return list(takewhile(lambda batch: batch.sent_ns > since_ns, reversed(self._batches)))
 
     def _spans(self, batch: _Batch) -> list[Span]:
         return [
@@ -220,10 +259,3 @@ class Collector:
                 yield chunk
                 chunk = []
         yield chunk
-
-
-def _quantiles(ordered: Sequence[float]) -> Quantiles:
-    def at(share: float) -> float:
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
-
-    return Quantiles(p50=at(0.5), p95=at(0.95), p99=at(0.99))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any, TypedDict
 
-import psutil
-
 from nbserve.runfile import RunFile
 from nbserve.server.endpoint import Endpoint
 from nbserve.server.holds import HeldObject, Role
@@ -25,6 +23,7 @@ class WorkerStatus(TypedDict):
     batches: int
     restarts: int
     last_error: str | None
+    last_error_place: str | None
     role: Role
     held: HeldObject | None
     debugger: str | None
@@ -39,6 +38,7 @@ class TrialStatus(TypedDict):
 
 
 class EndpointStatus(TypedDict):
+    server_id: str
     name: str
     version: str | None
     state: str
@@ -52,6 +52,7 @@ class EndpointStatus(TypedDict):
 
 
 class ServerStatus(TypedDict):
+    server_id: str
     pid: int
     nursery_pid: int
     url: str | None
@@ -66,6 +67,7 @@ class ServerStatus(TypedDict):
 
 def server_status(run_file: RunFile, nursery_pid: int, can_debug: bool, endpoints: list[Endpoint]) -> ServerStatus:
     return ServerStatus(
+        server_id=run_file.server_id,
         pid=run_file.pid,
         nursery_pid=nursery_pid,
         url=run_file.url,
@@ -75,13 +77,14 @@ def server_status(run_file: RunFile, nursery_pid: int, can_debug: bool, endpoint
         detached=run_file.detached,
         notebook=run_file.notebook,
         debug=can_debug,
-        endpoints=[endpoint_status(endpoint, run_file.url) for endpoint in endpoints],
+        endpoints=[endpoint_status(endpoint, run_file) for endpoint in endpoints],
     )
 
 
-def endpoint_status(endpoint: Endpoint, server_url: str | None) -> EndpointStatus:
-    current = endpoint.current
+def endpoint_status(endpoint: Endpoint, run_file: RunFile) -> EndpointStatus:
+    current, server_url = endpoint.current, run_file.url
     return EndpointStatus(
+        server_id=run_file.server_id,
         name=endpoint.name,
         version=endpoint.version,
         state=endpoint.state,
@@ -90,12 +93,12 @@ def endpoint_status(endpoint: Endpoint, server_url: str | None) -> EndpointStatu
         settings=current.config.as_dict() if current else {},
         queued=endpoint.queued,
         workers=[_worker(worker) for worker in endpoint.workers],
-        trials=[_trial(trial) for trial in endpoint.trials.all()],
+        trials=[trial_status(trial) for trial in endpoint.trials.all()],
         requests={str(status): count for status, count in sorted(endpoint.metrics.requests().items())},
     )
 
 
-def _trial(trial: Trial) -> TrialStatus:
+def trial_status(trial: Trial) -> TrialStatus:
     version = trial.version
     return TrialStatus(
         version=trial.name,
@@ -113,20 +116,13 @@ def _worker(worker: Worker) -> WorkerStatus:
         device=worker.device,
         threads=worker.threads,
         rss_bytes=worker.rss_bytes,
-        cpu_percent=_cpu_percent(worker.process),
+        cpu_percent=worker.cpu_percent,
         batches=worker.batches,
         restarts=worker.restarts,
         last_error=worker.last_error,
+        last_error_place=worker.last_error_place,
         role=worker.role,
         held=worker.held_object(time.time()),
         debugger=worker.debugger.who if worker.debugger else None,
         profiling=worker.recording is not None,
     )
-
-
-def _cpu_percent(process: psutil.Process | None) -> float:
-    """Of one core, since the last call."""
-    try:
-        return process.cpu_percent(None) if process is not None else 0.0
-    except psutil.Error:
-        return 0.0

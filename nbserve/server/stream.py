@@ -44,6 +44,8 @@ class StreamHandler(ApiHandler):
         if not self._has_begun:
             self._has_begun = True
             self.set_header("Content-Type", "application/x-ndjson")
+            # A proxy must not keep lines back until it has many.
+            self.set_header("X-Accel-Buffering", "no")
         self.write(data)
         flushed = asyncio.ensure_future(self.flush())
         # Who does not wait for it hears of a client that hung up by `on_connection_close`.

@@ -284,11 +284,12 @@ class Supervisor:
             self._restart_later(worker, was_ready)
 
     def _report(self, worker: Worker, text: str) -> None:
+        traceback = ""
         if worker.start_error is not None:
-            text = f"could not start: {worker.start_error}"
+            text, traceback = f"could not start: {worker.start_error}", worker.start_error.traceback_text
         elif worker.is_hung:
             text = f"gave no answer for {worker.owner.config.response_timeout_s:g} s (response_timeout_s); replaced"
-        worker.last_error = text
+        worker.went_wrong(text, traceback)
         level = logger.info if worker.is_leaving or worker.is_renewing else logger.error
         level("%s %s", worker, text, extra=worker.who)
 

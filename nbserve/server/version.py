@@ -10,7 +10,7 @@ from typing import Any
 from nbserve import wire
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
-from nbserve.errors import NbserveError, ResponseTimeout, Unavailable, WorkerDied
+from nbserve.errors import NbserveError, Overloaded, ResponseTimeout, Unavailable, WorkerDied
 from nbserve.server.batcher import Batcher
 from nbserve.server.channel import InFlight
 from nbserve.server.crew import Crew
@@ -170,7 +170,11 @@ class Version:
             raise self._no_worker(worker)
         if self._is_ending and not self.is_ready:
             raise Unavailable(f"{self.name} is stopping")
-        self.batcher.add(ticket, time.monotonic_ns())
+        try:
+            self.batcher.add(ticket, time.monotonic_ns())
+        except Overloaded as error:
+            self._count_refused(ticket, error)
+            raise
         self.dispatcher.schedule()
 
     def submit_to(self, worker: Worker, request: OwnRequest) -> None:
@@ -211,17 +215,18 @@ class Version:
         if not self.is_serving:
             return  # Only the probe ran: it is no client's request.
         statuses = [row.status for row in results.rows]
-        if self.around.failures is not None and (worker.failing or max(statuses) >= 500):
+        failed = sum(status >= 400 for status in statuses) if max(statuses) >= 400 else 0
+        if self.around.failures is not None and (worker.failing or failed):
             self._keep_failures(worker, batch, statuses)
         if is_direct:
             return
         sent_ns = time.monotonic_ns()
-        self.around.spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns, self)
+        self.around.spans.record(worker.index, batch, results.stamps, sent_ns, batch.held_since_ns, self, failed)
         self.around.metrics.observe_batch(batch.tickets, batch.sent_ns, statuses, results.stamps, sent_ns)
 
     def on_event(self, worker: Worker, event: dict[str, Any]) -> None:
         if event["event"] == "handler_error":
-            worker.last_error, worker.last_traceback = event["error"], event["traceback"]
+            worker.went_wrong(event["error"], event["traceback"])
             worker.failed_ns = time.monotonic_ns()
             if self.around.failures is not None:
                 worker.failing.update(dict.fromkeys(event["request_ids"], event["error"]))
@@ -298,6 +303,9 @@ class Version:
 
     def _refuse(self, ticket: Ticket, error: NbserveError) -> None:
         ticket.fail(error)
+        self._count_refused(ticket, error)
+
+    def _count_refused(self, ticket: Ticket, error: NbserveError) -> None:
         if not isinstance(ticket, OwnRequest):
             self.around.metrics.count_refused(error.status)
 

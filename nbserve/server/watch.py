@@ -1,4 +1,4 @@
-"""Looks at all workers ten times a second: who takes too long, and how much memory they have. Server process."""
+"""Looks at all workers ten times a second: who takes too long, how much memory and CPU they use. Server process."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Watch:
                 self._check(worker, now_ns)
             if self._ticks % TICKS_PER_SAMPLE == 0:
                 sample_memory(worker)
+                _sample_cpu(worker)
 
     def _check(self, worker: Worker, now_ns: int) -> None:
         config = worker.owner.config
@@ -100,3 +101,11 @@ def sample_memory(worker: Worker) -> None:
             worker.rss_bytes = worker.process.memory_info().rss
     except psutil.Error:
         pass  # It just ended: the last figure stands.
+
+
+def _sample_cpu(worker: Worker) -> None:
+    """Only here: psutil counts from the last call, so that two who ask would spoil each other's figures."""
+    try:
+        worker.cpu_percent = worker.process.cpu_percent(None) if worker.process is not None else 0.0
+    except psutil.Error:
+        worker.cpu_percent = 0.0

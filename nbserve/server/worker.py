@@ -12,6 +12,7 @@ from nbserve import wire
 from nbserve.config import EndpointConfig
 from nbserve.errors import StartError
 from nbserve.server.channel import Channel, InFlight
+from nbserve.server.failures import place_in_cell
 from nbserve.server.holds import Debugger, HeldObject, Hold, Role
 from nbserve.server.worker_state import Backoff, WorkerState
 
@@ -72,8 +73,10 @@ class Worker:
         self.restarts = 0
         self.batches = 0
         self.last_error: str | None = None
+        self.last_error_place: str | None = None
         self.last_traceback: str | None = None
         self.rss_bytes = 0
+        self.cpu_percent = 0.0
         self.has_served = False
         self.has_slot = False
         self.is_leaving = False
@@ -109,6 +112,11 @@ class Worker:
             self.started = asyncio.get_running_loop().create_future()
         # A worker whose start nobody awaits must not end in "exception was never retrieved".
         self.started.add_done_callback(lambda done: done.exception())
+
+    def went_wrong(self, error: str, traceback: str = "") -> None:
+        """Its newest error, and where in a cell that was."""
+        self.last_error, self.last_error_place = error, place_in_cell(traceback)
+        self.last_traceback = traceback or self.last_traceback
 
     @property
     def who(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Spans: stages that add up, bounded memory, and the summary."""
+"""Spans: stages that add up, bounded memory, and what they tell of a stretch of time."""
 
 from __future__ import annotations
 
@@ -108,31 +108,55 @@ def test_a_batch_larger_than_the_store_is_kept_alone() -> None:
     assert {span["batch_id"] for span in store.last(100)} == {2}
 
 
-def test_the_summary_covers_just_its_window() -> None:
-    store = SpanStore()
-    for number in range(1, 101):
+def filled(count: int, rows: int, capacity: int = 4096) -> SpanStore:
+    """A batch every 100 ms, answered 11 ms after it was sent."""
+    store = SpanStore(capacity=capacity)
+    for number in range(1, count + 1):
         at_ns = number * 100 * MS
-        store.record(0, sent_batch(number, at_ns, rows=4), stamps_after(at_ns), at_ns + 11 * MS)
-    summary = store.summary(5.0, 100 * 100 * MS + 11 * MS)
-    assert summary["batches"] == 50
-    assert summary["requests"] == 200
-    assert summary["throughput"] == pytest.approx(40)
-    assert summary["mean_batch_size"] == 4
-    assert summary["stages"]["inference_ms"] == {"p50": 4.0, "p95": 4.0, "p99": 4.0}
-    assert summary["stages"]["queue_ms"]["p99"] == 5.0
+        store.record(0, sent_batch(number, at_ns, rows), stamps_after(at_ns), at_ns + 11 * MS, failed=number % 2)
+    return store
 
 
-def test_the_throughput_is_right_when_the_store_holds_less_than_the_window() -> None:
-    store = SpanStore(capacity=40)
-    for number in range(1, 101):
-        store.record(0, sent_batch(number, number * 100 * MS, rows=4), Stamps(), number * 100 * MS)
-    assert store.summary(60.0, 100 * 100 * MS)["throughput"] == pytest.approx(40, rel=0.15)
+def test_what_is_kept_since_a_time_is_counted() -> None:
+    kept = filled(100, rows=4).kept(5011 * MS)
+    assert (kept.since_ns, kept.failed, kept.batch_sizes) == (5011 * MS, 25, {4: 50})
+    assert filled(0, rows=4).kept(5).batch_sizes == {}
 
 
-def test_the_summary_of_nothing_is_zeros() -> None:
-    summary = SpanStore().summary(10.0, MS)
-    assert summary["throughput"] == summary["mean_batch_size"] == summary["requests"] == 0
-    assert summary["stages"]["total_ms"] == {"p50": 0.0, "p95": 0.0, "p99": 0.0}
+def test_where_requests_were_dropped_the_count_begins_later() -> None:
+    kept = filled(100, rows=4, capacity=40).kept(0)
+    assert kept.batch_sizes == {4: 9}
+    assert kept.since_ns == 9111 * MS, "the oldest of ten that are left"
+    alone = filled(2, rows=50, capacity=40).kept(0)
+    assert (alone.since_ns, alone.batch_sizes) == (211 * MS, {})
+
+
+@pytest.mark.parametrize("held_since_ns", [0, 999 * MS - MS // 2])
+def test_the_mean_of_each_stage_is_that_of_the_spans(held_since_ns: int) -> None:
+    store = SpanStore()
+    for number, rows in ((1, 2), (2, 5), (3, 1)):
+        at_ns = 1000 * MS + number
+        batch = sent_batch(number, at_ns, rows, at_ns + number * MS)
+        store.record(0, batch, stamps_after(at_ns + number * MS), at_ns + 20 * MS, held_since_ns)
+    timings, spans = store.timings(0), store.last(100)
+    for stage, mean in zip(STAGES, timings.stages_ms, strict=False):
+        assert mean == pytest.approx(sum(span[stage] for span in spans) / 8), stage  # type: ignore[literal-required]
+    assert timings.latencies_ms == sorted(span["total_ms"] for span in spans)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 64, 4096])
+def test_a_part_of_many_requests_stands_for_all(rows: int) -> None:
+    """Row i of a batch took i ms longer than the first."""
+    timings = filled(8192 // rows, rows).timings(0)
+    assert len(timings.latencies_ms) <= 250
+    assert timings.latencies_ms == sorted(timings.latencies_ms)
+    middle = timings.latencies_ms[len(timings.latencies_ms) // 2]
+    assert middle == pytest.approx(14 + (rows - 1) / 2, rel=0.05)
+    assert sum(timings.stages_ms) == pytest.approx(14 + (rows - 1) / 2)
+
+
+def test_nothing_took_no_time() -> None:
+    assert filled(3, rows=4).timings(10**12) == ([], [])
 
 
 def test_a_collector_keeps_what_its_source_answers_however_little_the_store_holds() -> None:
