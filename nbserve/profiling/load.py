@@ -14,6 +14,7 @@ import asyncio
 import base64
 import itertools
 import os
+import random
 import sys
 import time
 from collections import Counter
@@ -35,7 +36,9 @@ _MOST_LINE_BYTES = 2**31
 class Job:
     """What to do with `url`: `rate` requests a second, or as many as `clients` that wait for their answers get.
 
-    It ends after `seconds` or `count` requests; the first request is number `first` of those that take turns.
+    It ends after `seconds` or `count` requests; the first request is number `first` of those that take turns. With
+    `is_poisson` the requests of a rate come by chance, the same in each run. Answers that take longer than `drain_s`
+    after the end count as errors at a rate.
     """
 
     url: str
@@ -44,10 +47,20 @@ class Job:
     rate: float | None = None
     count: int | None = None
     first: int = 0
+    is_poisson: bool = False
+    drain_s: float = DRAIN_LIMIT_S
 
     def numbers(self) -> Iterator[int]:
         end = None if self.count is None else self.first + self.count
         return iter(range(self.first, end)) if end is not None else itertools.count(self.first)
+
+    def due_s(self) -> Iterator[float]:
+        """When each request of a rate is due, from the beginning on."""
+        assert self.rate is not None
+        if not self.is_poisson:
+            return (number / self.rate for number in itertools.count())
+        rng, rate = random.Random(self.first), self.rate
+        return itertools.accumulate((rng.expovariate(rate) for _ in itertools.count()), initial=0.0)
 
 
 class Outcome(TypedDict):
@@ -224,20 +237,19 @@ class Generator:
                 await asyncio.sleep(0.01)
 
     async def _open_loop(self, job: Job, tally: Tally, stop: asyncio.Event) -> None:
-        assert job.rate is not None
         waiting: set[asyncio.Task[None]] = set()
-        for number in job.numbers():
-            due_s = tally.began_s + (number - job.first) / job.rate
-            if due_s - tally.began_s >= job.seconds or await _is_set_before(stop, due_s):
+        for number, after_s in zip(job.numbers(), job.due_s(), strict=False):
+            due_s = tally.began_s + after_s
+            if after_s >= job.seconds or await _is_set_before(stop, due_s):
                 break
             task = asyncio.create_task(self._ask(number, due_s, tally))
             waiting.add(task)
             task.add_done_callback(waiting.discard)
         if waiting:
-            _, late = await asyncio.wait(waiting, timeout=DRAIN_LIMIT_S)
+            _, late = await asyncio.wait(waiting, timeout=job.drain_s)
             for task in late:
                 task.cancel()
-                tally.errors[f"no answer {DRAIN_LIMIT_S:g} s after the end"] += 1
+                tally.errors[f"no answer {job.drain_s:g} s after the end"] += 1
 
 
 async def _is_set_before(stop: asyncio.Event, due_s: float) -> bool:

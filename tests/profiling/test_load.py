@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -162,3 +164,23 @@ def test_it_imports_neither_torch_nor_numpy():
     code = "import sys, nbserve.profiling.load; print({'torch', 'numpy', 'tornado'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_requests_by_chance_come_at_the_same_times_in_each_run():
+    job = Job("", 60, rate=100, is_poisson=True)
+    due_s = list(itertools.islice(job.due_s(), 5_000))
+    assert due_s == list(itertools.islice(job.due_s(), 5_000))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(due_s)]
+    assert statistics.mean(gaps) == pytest.approx(0.01, rel=0.05)
+    # As spread as they are long: that is what makes them exponential.
+    assert statistics.stdev(gaps) == pytest.approx(0.01, rel=0.1)
+    even = Job("", 60, rate=100)
+    assert list(itertools.islice(even.due_s(), 3)) == [0.0, 0.01, 0.02]
+
+
+def test_what_is_not_answered_soon_after_the_end_of_an_open_loop_is_an_error(listener, generator):
+    may_answer = threading.Event()
+    listener.react = lambda body: 200 if may_answer.wait(30) else 500
+    outcome = generator.run(Job(listener.url, 60, rate=100, count=4, drain_s=0.05, is_poisson=True))
+    may_answer.set()
+    assert outcome["errors"] == {"no answer 0.05 s after the end": 4}
