@@ -106,7 +106,8 @@ class Server:
             print(f"{bundle.name} {bundle.version} at {self.endpoint_status(bundle.name)['url']}", flush=True)  # noqa: T201
 
     def status(self) -> ServerStatus:
-        return server_status(self._running, self.nursery.pid, self.can_debug, self.endpoints.all())
+        machine = self._placement.machine
+        return server_status(self._running, self.nursery.pid, self.can_debug, machine, self.endpoints.all())
 
     def endpoint_status(self, name: str) -> EndpointStatus:
         return endpoint_status(self.endpoints.get(name), self._running)

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from nbserve.runfile import RunFile
 from nbserve.server.endpoint import Endpoint
 from nbserve.server.holds import HeldObject, Role
+from nbserve.server.machine import Machine
 from nbserve.server.trials import Trial
 from nbserve.server.worker import Worker
 
@@ -62,10 +63,14 @@ class ServerStatus(TypedDict):
     detached: bool
     notebook: str | None
     debug: bool
+    cores: int
+    gpus: int
     endpoints: list[EndpointStatus]
 
 
-def server_status(run_file: RunFile, nursery_pid: int, can_debug: bool, endpoints: list[Endpoint]) -> ServerStatus:
+def server_status(
+    run_file: RunFile, nursery_pid: int, can_debug: bool, machine: Machine, endpoints: list[Endpoint]
+) -> ServerStatus:
     return ServerStatus(
         server_id=run_file.server_id,
         pid=run_file.pid,
@@ -77,6 +82,8 @@ def server_status(run_file: RunFile, nursery_pid: int, can_debug: bool, endpoint
         detached=run_file.detached,
         notebook=run_file.notebook,
         debug=can_debug,
+        cores=machine.cores,
+        gpus=machine.gpus,
         endpoints=[endpoint_status(endpoint, run_file) for endpoint in endpoints],
     )
 
