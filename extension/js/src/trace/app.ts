@@ -1,7 +1,7 @@
 // The whole viewer: the summary above, then tabs with the timeline, the flame graph and the table.
 
 import { chromeTrace } from "./chrome";
-import { button, h } from "./dom";
+import { button, h } from "../shared/dom";
 import { Details } from "./details";
 import { familyNamed } from "./families";
 import { Flame } from "./flame";
@@ -18,7 +18,7 @@ import { Tabs } from "./tabs";
 import { followTheme, LIGHT, type Theme } from "./theme";
 import { Timeline } from "./timeline";
 import { operatorTree, stackTree } from "./tree";
-import { duration } from "./units";
+import { duration } from "../shared/units";
 
 export class App {
   readonly scene: Scene;

@@ -1,13 +1,13 @@
 // What is selected, below the timeline: a request with its stages, an event with all that is known, a range's sums.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import type { Range } from "./model";
 import type { Scene } from "./scene";
 import { sumRange } from "./select";
 import { stageBar } from "./stages";
 import { OpTable } from "./table";
 import { describe } from "./tooltip";
-import { duration } from "./units";
+import { duration } from "../shared/units";
 
 export class Details {
   readonly element = h("section", { class: "details", "aria-label": "selection", "aria-live": "polite", hidden: "" });

@@ -1,6 +1,6 @@
 // Which family an event belongs to: it says the colour, so that the kind of work is seen before any name is read.
 
-import look from "./look.json";
+import look from "../shared/look.json";
 import type { Header } from "./model";
 
 /** The families; an event's is an index into these. The picture in nbserve/trace/picture.py reads the same file. */

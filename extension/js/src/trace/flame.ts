@@ -1,10 +1,10 @@
 // The flame graph: each box as wide as its time, what it called below it; a click on a box makes it the widest.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import { shortName } from "./names";
 import type { Theme } from "./theme";
 import type { Node } from "./tree";
-import { count, duration, percent } from "./units";
+import { count, duration, percent } from "../shared/units";
 
 const ROW_PX = 19;
 const MIN_SHARE = 0.0015;

@@ -1,6 +1,6 @@
 // What the colours mean: only those that are in this trace.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import { FAMILIES } from "./families";
 import type { Scene } from "./scene";
 import { STAGES } from "./stages";

@@ -2,7 +2,8 @@
 
 import { App } from "./app";
 import { decode } from "./decode";
-import { h } from "./dom";
+import { h } from "../shared/dom";
+import { hidePicture } from "../shared/picture";
 import css from "./style.css";
 
 declare global {
@@ -22,7 +23,7 @@ async function start(): Promise<void> {
     app.mount(root);
     window.nbserveTrace = app;
     growFrame(root);
-    hidePicture();
+    hidePicture(outerFrame());
   } catch (error) {
     root.replaceChildren(h("p", { class: "failure", role: "alert" }, `The timeline cannot be shown: ${(error as Error).message}`));
     console.error(error);
@@ -37,18 +38,6 @@ function growFrame(root: HTMLElement): void {
   const grow = (): void => void (frame.style.height = `${Math.ceil(root.getBoundingClientRect().height) + ROOM_PX}px`);
   new ResizeObserver(grow).observe(root);
   grow();
-}
-
-/** The picture that follows in a notebook is for readers without scripts: whoever sees this has no need of it. */
-function hidePicture(): void {
-  const output = outerFrame()?.closest(".jp-OutputArea-child, .output_area");
-  if (!output?.parentElement) return;
-  const hide = (): void => {
-    const next = output.nextElementSibling as HTMLElement | null;
-    if (next?.querySelector("img")) next.style.display = "none";
-  };
-  new MutationObserver(hide).observe(output.parentElement, { childList: true, subtree: true });
-  hide();
 }
 
 function outerFrame(): HTMLElement | null {

@@ -1,13 +1,13 @@
 // The line of allocated memory, and the places in Python that it comes from.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import type { MemoryRow, MemoryUse } from "./model";
 import { AXIS, type Frame } from "./frame";
 import type { Group } from "./layout";
 import { lowerBound } from "./rows";
 import type { Scene } from "./scene";
 import type { Theme } from "./theme";
-import { bytes, count } from "./units";
+import { bytes, count } from "../shared/units";
 
 /** What was allocated at a time: the last value before it. */
 export function memoryAt(use: MemoryUse, time: number): number {

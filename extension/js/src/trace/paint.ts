@@ -11,7 +11,7 @@ import type { Scene } from "./scene";
 import { rangeOf } from "./select";
 import { Pen } from "./pen";
 import type { Theme } from "./theme";
-import { tickStep } from "./units";
+import { tickStep } from "../shared/units";
 
 interface Colours {
   background: Pixel;

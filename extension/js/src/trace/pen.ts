@@ -7,7 +7,7 @@ import type { Range } from "./model";
 import { AXIS, boxOf, otherEnd, xOf, type Frame } from "./frame";
 import type { Scene, Target } from "./scene";
 import type { Theme } from "./theme";
-import { duration, tick, tickStep } from "./units";
+import { duration, tick, tickStep } from "../shared/units";
 
 export const FONT = "11px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 

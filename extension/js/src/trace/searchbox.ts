@@ -1,10 +1,10 @@
 // The box to search in: what is found lights up, n and N go from one to the next.
 
-import { button, h } from "./dom";
+import { button, h } from "../shared/dom";
 import type { Selection } from "./scene";
 import { find, jump, ordinal } from "./search";
 import type { Timeline } from "./timeline";
-import { count, duration } from "./units";
+import { count, duration } from "../shared/units";
 
 const PAUSE_MS = 120;
 

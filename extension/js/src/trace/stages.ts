@@ -1,9 +1,9 @@
 // The stages of a request, in words, and as a bar.
 
-import { h } from "./dom";
-import look from "./look.json";
+import { h } from "../shared/dom";
+import look from "../shared/look.json";
 import type { Stage } from "./model";
-import { duration, percent } from "./units";
+import { duration, percent } from "../shared/units";
 
 /** The stages in their order. */
 export const STAGES = look.stages;

@@ -1,9 +1,10 @@
 // The first thing a person reads: where the time goes, in one sentence and one bar, and what can be done about it.
 
-import { button, h } from "./dom";
+import { copyButton } from "../shared/clipboard";
+import { button, h } from "../shared/dom";
 import type { Finding, Header, Span } from "./model";
 import { stageBar, stageLabel } from "./stages";
-import { duration, figures, percent, plural } from "./units";
+import { duration, figures, percent, plural } from "../shared/units";
 
 /** The request in the middle of all, by how long it took; -1 when there is none. */
 export function medianRequest(spans: Span[]): number {
@@ -64,26 +65,6 @@ function written(value: unknown): string {
 }
 
 function copyable(command: string): HTMLElement {
-  const copy = button("copy", () => void copyText(command, copy), "copy the command that tries this fix");
+  const copy = copyButton("copy", () => command, "copy the command that tries this fix");
   return h("p", { class: "command" }, "Prove it: ", h("code", {}, command), copy);
-}
-
-async function copyText(text: string, from: HTMLButtonElement): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    copyByHand(text);
-  }
-  from.textContent = "copied";
-  setTimeout(() => (from.textContent = "copy"), 1500);
-}
-
-/** Frames may be kept from the clipboard; the selection can be copied all the same. */
-function copyByHand(text: string): void {
-  const area = h("textarea", { class: "offscreen" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }

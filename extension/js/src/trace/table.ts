@@ -1,9 +1,9 @@
 // The table of operators, sortable by each column.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import type { OpRow } from "./model";
 import { shortName } from "./names";
-import { count, duration, percent } from "./units";
+import { count, duration, percent } from "../shared/units";
 
 type Key = "name" | "device" | "self_us" | "total_us" | "calls" | "share";
 

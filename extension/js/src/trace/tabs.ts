@@ -1,6 +1,6 @@
 // One page at a time.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 
 export class Tabs {
   readonly buttons = h("div", { class: "tabs", role: "tablist" });

@@ -1,6 +1,7 @@
 // Light or dark, as the page around the viewer is, and the colours of each.
 
-import look from "./look.json";
+import { followDark } from "../shared/theme";
+import look from "../shared/look.json";
 
 export interface Theme {
   isDark: boolean;
@@ -47,30 +48,5 @@ export const DARK: Theme = {
 
 /** Calls `apply` with the theme now and whenever it changes. */
 export function followTheme(apply: (theme: Theme) => void): void {
-  const prefers = window.matchMedia("(prefers-color-scheme: dark)");
-  const update = (): void => apply(isDark(prefers.matches) ? DARK : LIGHT);
-  prefers.addEventListener("change", update);
-  const body = outerBody();
-  if (body) {
-    new MutationObserver(update).observe(body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
-  }
-  update();
-}
-
-function isDark(isPreferred: boolean): boolean {
-  const body = outerBody();
-  const isLight = body?.getAttribute("data-jp-theme-light");
-  if (isLight) return isLight === "false";
-  if (body?.classList.contains("vscode-dark")) return true;
-  if (body?.classList.contains("vscode-light")) return false;
-  return isPreferred;
-}
-
-/** The body of the notebook page that this viewer is in; null when there is none, or none that may be read. */
-function outerBody(): HTMLElement | null {
-  try {
-    return window.parent === window ? document.body : window.parent.document.body;
-  } catch {
-    return null;
-  }
+  followDark((isDark) => apply(isDark ? DARK : LIGHT));
 }

@@ -1,6 +1,6 @@
 // The timeline as a person meets it: a canvas that scrolls, zooms, pans and tells what is under the pointer.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import { AXIS, boxOf, targetAt, timeOf, type Box, type Frame } from "./frame";
 import { listen } from "./input";
 import type { Range } from "./model";

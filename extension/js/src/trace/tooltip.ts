@@ -1,12 +1,12 @@
 // What is under the pointer, in words.
 
-import { h } from "./dom";
+import { h } from "../shared/dom";
 import { otherEnd, type Frame } from "./frame";
 import { memoryAt } from "./memory";
 import type { Batch } from "./model";
 import type { Scene, Target } from "./scene";
 import { stageLabel } from "./stages";
-import { bytes, duration, percent, plural } from "./units";
+import { bytes, duration, percent, plural } from "../shared/units";
 
 export interface Description {
   title: string;

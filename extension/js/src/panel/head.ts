@@ -1,0 +1,50 @@
+// Who this is, how it is, where it answers, and whether the panel hears of it.
+
+import { copyButton } from "../shared/clipboard";
+import { h } from "../shared/dom";
+import type { Store } from "./store";
+import { say } from "./tile";
+import { toneOf } from "./workers";
+
+export class Head {
+  readonly element: HTMLElement;
+  private readonly dot = h("i", { class: "dot" });
+  private readonly state = h("span", { class: "state" });
+  private readonly version = h("span", { class: "version" });
+  private readonly url = h("code", {});
+  private readonly presence = h("p", { class: "presence", role: "status" });
+
+  constructor(
+    private readonly store: Store,
+    name: string,
+  ) {
+    const copy = copyButton("copy", () => store.endpoint?.url ?? "", "copy the URL that takes predictions");
+    this.element = h(
+      "header",
+      {},
+      h("p", { class: "who" }, this.dot, h("b", {}, name), this.state, this.version),
+      h("p", { class: "url" }, this.url, copy),
+      this.presence,
+    );
+  }
+
+  update(way: string): void {
+    const { endpoint, presence } = this.store;
+    const state = presence === "gone" ? "stopped" : (endpoint?.state ?? "starting").toLowerCase();
+    this.dot.className = `dot ${presence === "gone" ? "gone" : toneOf(state)}`;
+    say(this.state, state);
+    say(this.version, endpoint?.version ? `version ${endpoint.version}` : "");
+    say(this.url, endpoint?.url ?? "", endpoint?.url ?? "");
+    const text = this.words(way);
+    say(this.presence, text, text);
+  }
+
+  private words(way: string): string {
+    const { presence, endpoint } = this.store;
+    if (presence === "connecting") return "connecting\u2026";
+    if (presence === "lost") return "reconnecting\u2026 these are the last values";
+    if (presence === "live") return way;
+    const again = endpoint?.bundle ? `, or nbserve serve ${endpoint.bundle}` : "";
+    return `stopped: run its %%serve cell again${again}`;
+  }
+}

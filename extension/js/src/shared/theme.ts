@@ -1,0 +1,34 @@
+// Whether the page around is light or dark.
+
+/** Calls `apply` with whether it is dark, now and whenever that changes; returns what ends it. */
+export function followDark(apply: (isDark: boolean) => void): () => void {
+  const prefers = window.matchMedia("(prefers-color-scheme: dark)");
+  const update = (): void => apply(isDark(prefers.matches));
+  prefers.addEventListener("change", update);
+  const observer = new MutationObserver(update);
+  const body = outerBody();
+  if (body) observer.observe(body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  update();
+  return () => {
+    prefers.removeEventListener("change", update);
+    observer.disconnect();
+  };
+}
+
+function isDark(isPreferred: boolean): boolean {
+  const body = outerBody();
+  const isLight = body?.getAttribute("data-jp-theme-light");
+  if (isLight) return isLight === "false";
+  if (body?.classList.contains("vscode-dark")) return true;
+  if (body?.classList.contains("vscode-light")) return false;
+  return isPreferred;
+}
+
+/** The body of the notebook page that this is in; null when there is none, or none that may be read. */
+function outerBody(): HTMLElement | null {
+  try {
+    return window.parent === window ? document.body : window.parent.document.body;
+  } catch {
+    return null;
+  }
+}
