@@ -15,7 +15,16 @@ JUPYTER = ("IPython", "ipykernel", "ipywidgets", "traitlets", "comm", "anywidget
 
 # folder or file under nbserve/ -> modules that nothing in it imports, not even inside a function
 FORBIDDEN: dict[str, tuple[str, ...]] = {
-    "server": ("torch", "numpy", "safetensors", "nbserve.worker", "nbserve.capture", "nbserve.notebook", *JUPYTER),
+    "server": (
+        "torch",
+        "numpy",
+        "safetensors",
+        "nbserve.worker",
+        "nbserve.capture",
+        "nbserve.notebook",
+        "nbserve.profiling",
+        *JUPYTER,
+    ),
     "worker": (
         "tornado",
         "prometheus_client",
@@ -36,7 +45,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     ),
     "capture": ("tornado", "prometheus_client", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
     "notebook": ("socket", "http", "urllib", "asyncio", "tornado", "nbserve.server", "nbserve.worker", "nbserve.cli"),
-    "deployment.py": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
+    "deployment.py": ("torch", "nbserve.worker", *JUPYTER),
     "serving.py": ("nbserve.notebook", "nbserve.server", "nbserve.worker", *JUPYTER),
     "cli.py": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
     "__init__.py": ("nbserve.server", "nbserve.worker", *JUPYTER),
@@ -45,6 +54,16 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "exchange.py": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "debugging": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "trace": ("torch", "tornado", "socket", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
+    "load": (
+        "torch",
+        "numpy",
+        "tornado",
+        "nbserve.notebook",
+        "nbserve.worker",
+        "nbserve.server",
+        "nbserve.profiling",
+        *JUPYTER,
+    ),
     "profiling": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "recording.py": ("torch", "numpy", "tornado", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
@@ -75,6 +94,10 @@ def test_jupyter_is_known_only_to_the_notebook_face() -> None:
     assert not crossings
 
 
+# Verbs of the endpoint whose whole job is the notebook face: called nowhere but in a kernel, and imported only then.
+SHOWN_IN_NOTEBOOKS = ("controls", "panel")
+
+
 def test_nothing_imports_the_notebook_face_but_the_extension_hooks() -> None:
     users = {
         path.relative_to(PACKAGE).as_posix()
@@ -83,11 +106,26 @@ def test_nothing_imports_the_notebook_face_but_the_extension_hooks() -> None:
         for module, _ in imports(path.read_text(), _package_of(path))
         if _is_any(module, ("nbserve.notebook",))
     }
-    assert users <= {"__init__.py"}
+    assert users <= {"__init__.py", "deployment.py"}
     top_level = ast.parse((PACKAGE / "__init__.py").read_text()).body
     assert not any(
         "notebook" in ast.unparse(node) for node in top_level if isinstance(node, ast.Import | ast.ImportFrom)
     )
+
+
+def test_of_an_endpoint_only_what_is_shown_in_notebooks_imports_their_face() -> None:
+    source = (PACKAGE / "deployment.py").read_text()
+    methods = [
+        node
+        for cls in ast.parse(source).body
+        if isinstance(cls, ast.ClassDef) and cls.name == "Endpoint"
+        for node in cls.body
+        if isinstance(node, ast.FunctionDef) and node.name in SHOWN_IN_NOTEBOOKS
+    ]
+    allowed = {line for method in methods for line in range(method.lineno, (method.end_lineno or 0) + 1)}
+    lines = [line for module, line in imports(source, "nbserve") if _is_any(module, ("nbserve.notebook",))]
+    assert lines
+    assert set(lines) <= allowed
 
 
 def test_the_rules_see_lazy_and_relative_imports() -> None:

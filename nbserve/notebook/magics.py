@@ -14,6 +14,7 @@ from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook import attend, cell, options, profile, verbs
 from nbserve.notebook.failure import told_shortly
+from nbserve.notebook.panels import is_watched, panels
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card
 from nbserve.notebook.watch import Holds, watches
@@ -44,34 +45,39 @@ class ServeMagics(Magics):
             if ran.value is not None and ran.value is not handler:
                 display(ran.value)
             source = (f"%%serve {line}\n{body}", cell.label(self.shell))
-            self._deploy(Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach, source))
+            order = Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach, source)
+            panels().keep_line(values.name, line)
+            self._deploy(order, values.panel and is_watched(self.shell))
         return None
 
     @no_var_expand
     @line_magic("serve")
     def serve_line(self, line: str) -> Any:
-        """Work on what is served: %serve status | predict | profile | debug | config | logs | stop; %serve --help."""
+        """Work on what is served: %serve status, panel, predict, profile, debug, config, logs, stop; %serve --help."""
         with told_shortly(self.shell):
             return verbs.run(verbs.Face(self.shell, home(), self._watches), line)
 
-    def _deploy(self, order: Order) -> None:
+    def _deploy(self, order: Order, has_panel: bool) -> None:
         began = time.monotonic()
         with ProgressLine(self.shell, order.name) as progress:
             attended = attend.Starting(self.shell, order.name, progress)
             endpoint = deploy(order, home(), attended, progress.keep)
-            draw = Drawn(endpoint, progress, time.monotonic() - began)
+            draw = Drawn(endpoint, progress, time.monotonic() - began, has_panel)
             draw([])
         if progress.updates_in_place:
             self._watches.of(endpoint).draw(draw)
+        if has_panel:
+            panels().show(self.shell, endpoint)
 
 
 class Drawn:
     """The card of a cell, in the place of its progress; drawn again when workers are held and when they go on."""
 
-    def __init__(self, endpoint: Endpoint, progress: ProgressLine, took_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, progress: ProgressLine, took_s: float, is_short: bool) -> None:
         self._endpoint = endpoint
         self._progress = progress
         self._took_s = took_s
+        self._is_short = is_short
         self._as_served = self._card([])
 
     def __call__(self, held: Holds) -> None:
@@ -79,7 +85,8 @@ class Drawn:
 
     def _card(self, held: Holds) -> Shown:
         endpoint = self._endpoint
-        return card(endpoint.stats(), endpoint.curl(), self._took_s, self._progress.notes, held)
+        notes = self._progress.notes
+        return card(endpoint.stats(), endpoint.curl(), self._took_s, notes, held, is_short=self._is_short)
 
 
 def allow_help_alone(lines: list[str]) -> list[str]:

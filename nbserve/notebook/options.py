@@ -71,6 +71,7 @@ def cell_parser() -> Parser:
     add_settings(parser, EndpointConfig)
     parser.add_argument("--port", type=number(int), metavar="N", help="port of the inference API (default: a free one)")
     parser.add_argument("--detach", action="store_true", help="keep serving when the kernel ends")
+    parser.add_argument("--no-panel", dest="panel", action="store_false", help="show the card alone, no live panel")
     return parser
 
 

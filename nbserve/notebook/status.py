@@ -45,18 +45,23 @@ def card(
     took_s: float | None = None,
     notes: Sequence[str] = (),
     holds: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    figures: str | None = None,
+    is_short: bool = False,
 ) -> Shown:
     """An endpoint: URL, a curl line to copy, version, workers, held ones, settings that differ from the defaults.
 
-    `holds` may know more than the status: workers of a version that leaves are held too.
+    `holds` may know more than the status: workers of a version that leaves are held too. A short card leaves out what
+    the panel below it shows.
     """
+    more = [("workers", workers(endpoint["workers"])), ("settings", settings(endpoint["settings"]))]
     rows = [
         ("URL", endpoint["url"] or "none"),
         ("try it", curl),
-        ("workers", workers(endpoint["workers"])),
+        *([] if is_short else more[:1]),
         *(("held", text) for text in _held(endpoint, holds)),
-        ("settings", settings(endpoint["settings"])),
-        *_requests_row(endpoint),
+        *([] if is_short else [*more[1:], *_requests_row(endpoint)]),
+        *([("now", figures)] if figures else []),
         *(("note", text) for text in notes),
     ]
     head = f"version {endpoint['version']}, {endpoint['state'].lower()}" + _took(took_s)

@@ -1,4 +1,4 @@
-"""The verbs of `%serve`: status, predict, profile, debug, config, logs, stop. Runs in the kernel."""
+"""The verbs of `%serve`: status, panel, predict, profile, debug, config, logs, stop. Runs in the kernel."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
 from nbserve.notebook import attend, cell, debug, freetext, options, profile
 from nbserve.notebook.failure import show_below
+from nbserve.notebook.panels import panels
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card, table
 from nbserve.notebook.watch import Watches
@@ -63,6 +64,9 @@ def all_verbs() -> dict[str, Verb]:
     status = options.verb_parser("status", "Show the endpoints of this notebook and of detached servers.")
     status.add_argument("name", metavar="NAME", nargs="?", help="show this endpoint only")
 
+    panel = options.verb_parser("panel", "Show how an endpoint does, live, with its settings to turn.")
+    panel.add_argument("name", metavar="NAME")
+
     predict = options.verb_parser("predict", "Send one request and return the answer as the cell's value.")
     predict.add_argument("name", metavar="NAME")
     predict.add_argument("value", metavar="VALUE", help="JSON, or a Python expression of this notebook")
@@ -82,6 +86,7 @@ def all_verbs() -> dict[str, Verb]:
     stop.add_argument("--all", action="store_true", help="stop everything, detached servers too")
     return {
         "status": Verb(status, _status),
+        "panel": Verb(panel, _panel),
         "predict": Verb(predict, _predict),
         "profile": Verb(profile.parser(), _profile),
         "debug": Verb(debug.parser(), _debug),
@@ -98,6 +103,11 @@ def _status(face: Face, parser: options.Parser, rest: str) -> None:
         display(card(endpoint.stats(), endpoint.curl()))
     else:
         display(table([server.info() for server in face.home.servers(face.tell)]))
+
+
+def _panel(face: Face, parser: options.Parser, rest: str) -> None:
+    values = parser.parse(options.split(rest))
+    panels().show(face.shell, face.home.endpoint(values.name, face.tell))
 
 
 def _predict(face: Face, parser: options.Parser, rest: str) -> Any:

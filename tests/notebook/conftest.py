@@ -8,7 +8,7 @@ import queue
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,16 +80,50 @@ class Outcome:
             self.error = ANSI.sub("", "\n".join(content["traceback"]))
 
 
+class Widget:
+    """What a front end knows of a widget: the state that the kernel told, and its own messages."""
+
+    def __init__(self, kernel: Kernel, comm_id: str, opened: dict[str, Any]) -> None:
+        self._kernel = kernel
+        self._comm_id = comm_id
+        self.state: dict[str, Any] = opened["content"]["data"]["state"]
+        self.messages: list[dict[str, Any]] = []
+        self.buffers: dict[int, list[bytes]] = {}
+        self.is_closed = False
+
+    def take(self, message: dict[str, Any]) -> None:
+        if message["msg_type"] == "comm_close":
+            self.is_closed = True
+            return
+        data = message["content"]["data"]
+        if data["method"] in ("update", "echo_update"):
+            self.state.update(data["state"])
+        elif data["method"] == "custom":
+            self.buffers[len(self.messages)] = [bytes(buffer) for buffer in message["buffers"]]
+            self.messages.append(data["content"])
+
+    def send(self, content: dict[str, Any]) -> None:
+        self._kernel.send_comm("comm_msg", self._comm_id, {"method": "custom", "content": content})
+
+    def set(self, **state: Any) -> None:
+        """What moving a slider does."""
+        self._kernel.send_comm("comm_msg", self._comm_id, {"method": "update", "state": state, "buffer_paths": []})
+
+    def close(self) -> None:
+        self._kernel.send_comm("comm_close", self._comm_id, {})
+
+
 class Kernel:
     """A real kernel, driven as a notebook front end does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.manager = KernelManager(kernel_name="python3")
-        self.manager.start_kernel(cwd=str(folder))
+        self.manager.start_kernel(cwd=str(folder), env={**os.environ, **(environ or {})})
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
         self._outcomes: dict[str, Outcome] = {}
+        self.widgets: dict[str, Widget] = {}
 
     @property
     def pid(self) -> int:
@@ -140,6 +174,8 @@ class Kernel:
         parent = message["parent_header"].get("msg_id", "")
         if message["msg_type"] == "update_display_data":
             self._update(message["content"])
+        elif message["msg_type"].startswith("comm_"):
+            self._take_comm(message)
         elif parent in self._outcomes:
             self._outcomes[parent].take(message)
         if parent != message_id or outcome is None:
@@ -147,6 +183,16 @@ class Kernel:
         if on_output is not None:
             on_output(outcome)
         return bool(message["msg_type"] == "status" and message["content"]["execution_state"] == "idle")
+
+    def _take_comm(self, message: dict[str, Any]) -> None:
+        comm_id = message["content"]["comm_id"]
+        if message["msg_type"] == "comm_open":
+            self.widgets[comm_id] = Widget(self, comm_id, message)
+        else:
+            self.widgets[comm_id].take(message)
+
+    def send_comm(self, kind: str, comm_id: str, data: dict[str, Any]) -> None:
+        self.client.shell_channel.send(self.client.session.msg(kind, {"comm_id": comm_id, "data": data}))
 
     def _update(self, content: dict[str, Any]) -> None:
         known = content["transient"]["display_id"]
@@ -174,8 +220,8 @@ class Kernel:
             if reply["parent_header"].get("msg_id") == message_id:
                 return reply
 
-    def ok(self, code: str) -> Outcome:
-        outcome = self.run(code)
+    def ok(self, code: str, replies: Sequence[Reply] | None = None) -> Outcome:
+        outcome = self.run(code, replies=replies)
         assert outcome.status == "ok", outcome.text
         return outcome
 

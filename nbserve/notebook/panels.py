@@ -1,0 +1,83 @@
+"""The panels of this kernel: one for each endpoint, however often it is shown. Runs in the kernel."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from IPython.core.getipython import get_ipython
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from nbserve.deployment import Endpoint
+from nbserve.notebook import live
+from nbserve.notebook.console import has_input
+from nbserve.notebook.live import Live
+from nbserve.notebook.status import Shown, card
+
+if TYPE_CHECKING:
+    from nbserve.notebook.panel import Panel
+
+
+class Panels:
+    """Knows the panel of each endpoint, and the `%%serve` line that its settings belong to."""
+
+    def __init__(self) -> None:
+        self._panels: dict[tuple[str, str], Panel] = {}
+        self._lines: dict[str, str] = {}
+
+    def show(self, shell: InteractiveShell | None, endpoint: Endpoint) -> None:
+        """Show what there is to see of the endpoint, and follow it where the front end can."""
+        now = live.now(endpoint)
+        shown = told(endpoint, now)
+        if not can_show(shell):
+            display(shown)
+            return
+        panel = self._panel(endpoint)
+        panel.renew(now, self._lines.get(endpoint.name, endpoint.name), shown.text)
+        display(panel)
+
+    def keep_line(self, name: str, line: str) -> None:
+        """Remember what stood behind `%%serve`: the panel says how to write it with the settings as tuned."""
+        self._lines[name] = line.strip()
+
+    def _panel(self, endpoint: Endpoint) -> Panel:
+        from nbserve.notebook.panel import Panel
+
+        key = (endpoint.server.server_id, endpoint.name)
+        panel = self._panels.get(key)
+        if panel is None or not panel.is_open:
+            panel = self._panels[key] = Panel(endpoint)
+        return panel
+
+
+@functools.cache
+def panels() -> Panels:
+    """Those of this process: loaded again, the magics find the panels of detached servers as they left them."""
+    return Panels()
+
+
+def show(endpoint: Endpoint) -> None:
+    """What `Endpoint.panel` does; in a program without IPython's shell it prints."""
+    panels().show(get_ipython(), endpoint)
+
+
+def can_show(shell: InteractiveShell | None) -> bool:
+    """Whether panels can be made here: in a kernel, with the libraries of the extra `jupyter`."""
+    if not hasattr(shell, "kernel"):
+        return False
+    try:
+        import anywidget  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def is_watched(shell: InteractiveShell) -> bool:
+    """Whether a person looks on while cells run; papermill and nbclient have none, and no widgets either."""
+    return can_show(shell) and has_input(shell)
+
+
+def told(endpoint: Endpoint, now: Live) -> Shown:
+    """The card and the newest figures, for readers without widgets."""
+    return card(now.endpoint, endpoint.curl(), figures=live.words(now.sample))
