@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from nbserve.recording import Span
 from nbserve.trace import look, sketch
 from nbserve.trace.model import Finding, Timeline
+from nbserve.trace.pen import ACCENT, LINE, MUTED, TEXT, duration, font, tick_step
 from nbserve.trace.sketch import Sketch, Window
 
 WIDTH_PX = 1000
@@ -22,11 +22,6 @@ _MAX_FINDINGS = 4
 _TITLE_PX = 29
 # Around 115 letters of the font fit into the width.
 _LINE_LETTERS = 118
-
-_TEXT = "#1c2330"
-_MUTED = "#5f6b7c"
-_ACCENT = "#1d5fd1"
-_LINE = "#d9dee6"
 
 
 def png(timeline: Timeline, findings: Sequence[Finding] = ()) -> bytes:
@@ -39,7 +34,7 @@ def png(timeline: Timeline, findings: Sequence[Finding] = ()) -> bytes:
     for number, finding in enumerate(findings[:_MAX_FINDINGS], 1):
         _finding(canvas, number, finding)
     if len(findings) > _MAX_FINDINGS:
-        canvas.line(f"and {len(findings) - _MAX_FINDINGS} more findings", _MUTED)
+        canvas.line(f"and {len(findings) - _MAX_FINDINGS} more findings", MUTED)
     drawing = sketch.draw(timeline, sketch.window(timeline, span), WIDTH_PX - 2 * _MARGIN_PX)
     _timeline(canvas, drawing)
     return canvas.png()
@@ -56,9 +51,9 @@ class _Canvas:
         self._parts.append((self.y, part))
         self.y += part.height + gap
 
-    def line(self, text: str, colour: str = _TEXT, size: int = 14, indent: int = 0) -> None:
+    def line(self, text: str, colour: str = TEXT, size: int = 14, indent: int = 0) -> None:
         part, pen = self.strip(size + 6)
-        pen.text((indent, 1), text, colour, _font(size))
+        pen.text((indent, 1), text, colour, font(size))
         self.add(part, 0)
 
     def strip(self, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -86,7 +81,7 @@ def _headline(canvas: _Canvas, timeline: Timeline, span: Span | None) -> None:
     if stages[1][1] / total_ms >= 0.05:
         words += f", then {stages[1][1] / total_ms:.0%} {_label(stages[1][0])}"
     canvas.line(f"{words}.", size=17)
-    canvas.line(f"{len(timeline.spans):,} requests in {len(timeline.batches):,} batches were recorded.", _MUTED)
+    canvas.line(f"{len(timeline.spans):,} requests in {len(timeline.batches):,} batches were recorded.", MUTED)
     canvas.y += 4
 
 
@@ -99,8 +94,8 @@ def _stage_bar(canvas: _Canvas, span: Span) -> None:
         if right - x >= 1:
             pen.rectangle((round(x), 0, max(round(x), round(right) - 2), part.height), kind.colour)
             label = f"{kind.label} {ms * scale / part.width:.0%}"
-            if pen.textlength(label, _font(13)) < right - x - 10:
-                pen.text((round(x) + 6, 4), label, _TEXT, _font(13))
+            if pen.textlength(label, font(13)) < right - x - 10:
+                pen.text((round(x) + 6, 4), label, TEXT, font(13))
         x = right
     canvas.add(part, 8)
 
@@ -109,9 +104,9 @@ def _finding(canvas: _Canvas, number: int, finding: Finding) -> None:
     gain = f" (up to {finding.expected_gain:.1f} times faster)" if finding.expected_gain > 1.05 else ""
     title = finding.name.replace("-", " ").replace("_", " ").capitalize()
     for i, line in enumerate(_wrapped(f"{number}. {title}: {finding.figure}")):
-        canvas.line(line, _TEXT, indent=0 if i == 0 else 18)
+        canvas.line(line, TEXT, indent=0 if i == 0 else 18)
     for line in _wrapped(f"Fix: {finding.fix}{gain}"):
-        canvas.line(line, _ACCENT if number == 1 else _MUTED, indent=18)
+        canvas.line(line, ACCENT if number == 1 else MUTED, indent=18)
     canvas.y += 3
 
 
@@ -130,31 +125,31 @@ def _timeline(canvas: _Canvas, drawing: Sketch) -> None:
     canvas.y += 2
     for kinds in drawing.legend:
         canvas.add(_legend(canvas, kinds), 0)
-    canvas.line(drawing.window.words, _MUTED, 12)
+    canvas.line(drawing.window.words, MUTED, 12)
     for note in drawing.notes:
-        canvas.line(note, _MUTED, 12)
+        canvas.line(note, MUTED, 12)
 
 
 def _title(pen: ImageDraw.ImageDraw, title: str, note: str) -> None:
     """Two lines where the row has room for them; what does not fit is cut off."""
-    for y, text, colour in ((0, title, _TEXT), (14, note, _MUTED)):
-        while text and pen.textlength(text, _font(12)) > sketch.GUTTER_PX - 8:
+    for y, text, colour in ((0, title, TEXT), (14, note, MUTED)):
+        while text and pen.textlength(text, font(12)) > sketch.GUTTER_PX - 8:
             text = text[:-1]
-        pen.text((0, y), text, colour, _font(12))
+        pen.text((0, y), text, colour, font(12))
 
 
 def _axis(canvas: _Canvas, window: Window) -> Image.Image:
     part, pen = canvas.strip(20)
     width = part.width - sketch.GUTTER_PX
     step_ms = tick_step(window.length_ms / 8)
-    pen.line((sketch.GUTTER_PX, 18, part.width, 18), _LINE)
+    pen.line((sketch.GUTTER_PX, 18, part.width, 18), LINE)
     first = np.ceil(window.start_ms / step_ms) * step_ms
     for time_ms in np.arange(first, window.start_ms + window.length_ms, step_ms):
         x = sketch.GUTTER_PX + round((time_ms - window.start_ms) / window.length_ms * width)
-        pen.line((x, 12, x, 18), _MUTED)
+        pen.line((x, 12, x, 18), MUTED)
         label = f"{time_ms:g} ms" if abs(time_ms) > step_ms / 100 else "0 ms"
-        if x + 4 + pen.textlength(label, _font(12)) <= part.width:
-            pen.text((x + 4, 0), label, _MUTED, _font(12))
+        if x + 4 + pen.textlength(label, font(12)) <= part.width:
+            pen.text((x + 4, 0), label, MUTED, font(12))
     return part
 
 
@@ -163,34 +158,10 @@ def _legend(canvas: _Canvas, kinds: Sequence[look.Kind]) -> Image.Image:
     x = sketch.GUTTER_PX
     for kind in kinds:
         pen.rectangle((x, 4, x + 10, 14), kind.colour)
-        pen.text((x + 15, 2), kind.label, _MUTED, _font(12))
-        x += 32 + int(pen.textlength(kind.label, _font(12)))
+        pen.text((x + 15, 2), kind.label, MUTED, font(12))
+        x += 32 + int(pen.textlength(kind.label, font(12)))
     return part
-
-
-def duration(ms: float) -> str:
-    """Three figures and a unit: "12.3 ms"."""
-    for size, unit in ((1e3, "s"), (1.0, "ms")):
-        if ms >= size:
-            return f"{_figures(ms / size)} {unit}"
-    return f"{_figures(ms * 1e3)} µs"
-
-
-def _figures(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def tick_step(minimum: float) -> float:
-    """The distance of ticks, at least `minimum`: 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** np.floor(np.log10(minimum))
-    return next(float(factor * power) for factor in (1, 2, 5, 10) if factor * power >= minimum * (1 - 1e-9))
 
 
 def _label(stage: str) -> str:
     return next(kind.label for kind in look.stages() if kind.name == stage)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that Pillow brings along: there need not be any on this machine."""
-    return ImageFont.load_default(size)

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nbserve.trace import diagnose, look, picture, sketch, stitch
+from nbserve.trace import diagnose, look, pen, picture, sketch, stitch
 from nbserve.trace.model import Finding, Timeline
 from tests.trace.gpu_traces import thick_bars, thin_stripes
 
@@ -122,13 +122,13 @@ def test_colours_of_names() -> None:
 
 
 def test_times_are_written_for_people() -> None:
-    assert [picture.duration(ms) for ms in (0.0042, 1.234, 56.78, 2345.6)] == [
+    assert [pen.duration(ms) for ms in (0.0042, 1.234, 56.78, 2345.6)] == [
         "4.20 µs",
         "1.23 ms",
         "56.8 ms",
         "2.35 s",
     ]
-    assert [picture.tick_step(least) for least in (0.9, 1.0, 3.0, 60.0)] == [1.0, 1.0, 5.0, 100.0]
+    assert [pen.tick_step(least) for least in (0.9, 1.0, 3.0, 60.0)] == [1.0, 1.0, 5.0, 100.0]
 
 
 def test_the_same_timeline_gives_the_same_picture(bars: Timeline) -> None:
