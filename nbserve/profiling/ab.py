@@ -14,12 +14,12 @@ import orjson
 
 from nbserve.errors import ProfileError, ServerGone, from_object
 from nbserve.exchange import Answer, predict_error
+from nbserve.load.job import Job, Outcome
 from nbserve.profiling import fixes, last
 from nbserve.profiling.answers import Difference, difference
 from nbserve.profiling.comparison import Comparison, Measure
 from nbserve.profiling.fixes import Fix
 from nbserve.profiling.generator import LoadGenerator
-from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import AbOptions
 from nbserve.profiling.requests import Reply, Request, chosen
 from nbserve.profiling.statistics import LEAST_PAIRS, estimate

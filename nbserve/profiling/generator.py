@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from nbserve.errors import ProfileError
-from nbserve.profiling.load import Job, Outcome
+from nbserve.load.job import Job, Outcome
 from nbserve.profiling.requests import Request
 
 END_LIMIT_S = 5.0
@@ -25,7 +25,7 @@ class LoadGenerator:
     def __init__(self, requests: Sequence[Request]) -> None:
         # Its own session: who interrupts the terminal interrupts us, and we end it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "nbserve.profiling.load"],
+            [sys.executable, "-m", "nbserve.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

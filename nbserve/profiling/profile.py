@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nbserve.errors import ProfileError
+from nbserve.load.job import Outcome
 from nbserve.profiling import last, summary
-from nbserve.profiling.load import Outcome
 from nbserve.profiling.peak import peak_gflops
 from nbserve.recording import Recording, Span
 from nbserve.trace import chrome, diagnose, ops, pack, stitch

@@ -12,9 +12,9 @@ import orjson
 
 from nbserve import runfile
 from nbserve.errors import ProfileError, ServerGone, from_object
+from nbserve.load.job import Job, Outcome
 from nbserve.profiling import folders
 from nbserve.profiling.generator import LoadGenerator
-from nbserve.profiling.load import Job, Outcome
 from nbserve.profiling.options import ProfileOptions
 from nbserve.profiling.profile import Profile
 from nbserve.profiling.requests import Request, chosen, recorded

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from nbserve.errors import ProfileError
+from nbserve.load.job import Job
 from nbserve.profiling.generator import LoadGenerator
-from nbserve.profiling.load import Job
 from nbserve.profiling.requests import Request
 
 pytestmark = pytest.mark.process
@@ -139,7 +139,7 @@ def test_it_ends_with_whoever_started_it(listener, wait_until):
     asked = threading.Event()
     listener.react = lambda body: asked.set() or 200
     program = (
-        "import sys\nfrom nbserve.profiling.generator import LoadGenerator\nfrom nbserve.profiling.load import Job\n"
+        "import sys\nfrom nbserve.profiling.generator import LoadGenerator\nfrom nbserve.load.job import Job\n"
         "from nbserve.profiling.requests import Request\n"
         "generator = LoadGenerator([Request('text/plain', b'x')])\n"
         "generator.start(Job(sys.argv[1], 3600))\nprint(generator._process.pid, flush=True)\ninput()"
@@ -161,7 +161,7 @@ def test_it_says_why_it_ended(generator):
 
 
 def test_it_imports_neither_torch_nor_numpy():
-    code = "import sys, nbserve.profiling.load; print({'torch', 'numpy', 'tornado'} & set(sys.modules))"
+    code = "import sys, nbserve.load.__main__; print({'torch', 'numpy', 'tornado'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -1,0 +1,1 @@
+"""Load on an endpoint, from a process of its own: `python -m nbserve.load`."""
