@@ -77,6 +77,15 @@ class EndpointConfig:
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def tuned(self) -> dict[str, Any]:
+        """The settings to lay over the defaults to get these: those that differ."""
+        default = EndpointConfig()
+        differ = {name: value for name, value in self.as_dict().items() if value != getattr(default, name)}
+        if "max_batch_delay_ms" in differ:
+            # A delay alone would select the window.
+            differ["policy"] = self.policy
+        return differ
+
 
 @dataclass(frozen=True)
 class ServerConfig:

@@ -59,3 +59,21 @@ def test_a_switch_can_be_written_as_an_assignment(name):
 def test_every_setting_has_a_help_text():
     fields = dataclasses.fields(EndpointConfig) + dataclasses.fields(ServerConfig)
     assert {field.name for field in fields} == set(options.HELP_TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tuned"),
+    [
+        ({}, {}),
+        ({"workers": 1, "max_batch_size": 64}, {"max_batch_size": 64}),
+        ({"max_batch_delay_ms": 5}, {"max_batch_delay_ms": 5.0, "policy": "window"}),
+        ({"max_batch_delay_ms": 5, "policy": "adaptive"}, {"max_batch_delay_ms": 5.0, "policy": "adaptive"}),
+        ({"policy": "window"}, {"policy": "window"}),
+        ({"compile_mode": "default"}, {"compile": "inductor", "compile_mode": "default"}),
+        ({"isolate_errors": False}, {"isolate_errors": False}),
+    ],
+)
+def test_what_was_tuned_laid_over_the_defaults_is_the_same_again(settings, tuned):
+    config = EndpointConfig().changed(settings)
+    assert config.tuned() == tuned
+    assert EndpointConfig().changed(config.tuned()) == config

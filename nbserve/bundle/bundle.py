@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,6 +26,7 @@ else:
 FORMAT = 1
 KEEP_GOLDEN = 50
 VERSION_LENGTH = 12
+HEAD = "nbserve.toml"
 
 
 class FileRecord(TypedDict):
@@ -111,9 +112,21 @@ class Bundle:
 
     def write_head(self) -> None:
         """Write nbserve.toml."""
+        write_atomically(self.path / HEAD, self.head())
+
+    def head(self) -> str:
+        """The text of nbserve.toml."""
         head = {"format": FORMAT, **{key: value for key, value in asdict(self).items() if key != "path"}}
         tables = {key: head.pop(key) for key in ("settings", "provenance")}
-        write_atomically(self.path / "nbserve.toml", tomli_w.dumps(head | tables))
+        return tomli_w.dumps(head | tables)
+
+    def with_settings(self, settings: dict[str, Any]) -> Bundle:
+        """Write other settings into nbserve.toml, and nothing else; gives the bundle as it is then."""
+        # Another kernel may have served the same content since it was read.
+        provenance = _typed(self.path, _head(self.path), "provenance", dict)
+        written = replace(self, settings=settings, provenance=provenance)
+        written.write_head()
+        return written
 
 
 def fingerprint(path: Path, handler: str) -> str:
@@ -152,9 +165,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _head(path: Path) -> dict[str, Any]:
-    file = path / "nbserve.toml"
+    file = path / HEAD
     if not file.is_file():
-        raise BundleError(f"{path} is not a bundle: it has no nbserve.toml")
+        raise BundleError(f"{path} is not a bundle: it has no {HEAD}")
     try:
         head: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -168,7 +181,7 @@ def _head(path: Path) -> dict[str, Any]:
 
 def _typed(path: Path, head: Mapping[str, Any], key: str, kind: type) -> Any:
     if not isinstance(head.get(key), kind):
-        raise BundleError(f"{path / 'nbserve.toml'} is damaged: {key} is {head.get(key)!r}, not a {kind.__name__}")
+        raise BundleError(f"{path / HEAD} is damaged: {key} is {head.get(key)!r}, not a {kind.__name__}")
     return head[key]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
 from nbserve.debugwire import IS_HELD
-from nbserve.errors import NotFound, StartError, Unavailable
+from nbserve.errors import BundleError, NotFound, StartError, Unavailable
 from nbserve.server.changes import Changes
 from nbserve.server.failures import Failures
 from nbserve.server.live import Live
@@ -18,7 +18,7 @@ from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.own_request import OwnRequest, make_meta
 from nbserve.server.sampler import Sampler
 from nbserve.server.spans import SpanStore
-from nbserve.server.specs import TUNING
+from nbserve.server.specs import NEEDS_NEW_WORKERS
 from nbserve.server.ticket import Ticket
 from nbserve.server.trials import Trials
 from nbserve.server.version import Version
@@ -26,8 +26,6 @@ from nbserve.server.worker import Worker
 
 OnProgress = Callable[[str], None]
 VersionFactory = Callable[["Endpoint", Bundle, EndpointConfig], Version]
-
-NEEDS_NEW_WORKERS = ("device", *TUNING)
 
 
 class Endpoint:
@@ -159,7 +157,17 @@ class Endpoint:
             raise Unavailable(f"endpoint {self.name} is starting")
         config = self.current.config.changed(settings)
         await self.deploy(self.current.bundle, config, lambda _: None)
+        self._keep_settings(config)
         return config
+
+    def _keep_settings(self, config: EndpointConfig) -> None:
+        """Whoever takes the bundle along gets it as tuned."""
+        if self.current is None or self.current.config is not config:
+            return
+        try:
+            self.current.bundle = self.current.bundle.with_settings(config.tuned())
+        except (OSError, BundleError) as error:
+            logger.warning("the settings are not kept in the bundle: %s", error, extra={"endpoint": self.name})
 
     async def stop(self) -> None:
         """Take nothing more, give up a deployment under way, answer what waits, then end all workers."""

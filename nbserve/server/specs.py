@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Settings that are applied to the handler's modules when a worker starts.
 TUNING = ("compile", "compile_mode", "dtype", "channels_last", "inference_mode")
+NEEDS_NEW_WORKERS = ("device", *TUNING)
 
 
 def start_spec(version: Version, worker: Worker) -> dict[str, Any]:

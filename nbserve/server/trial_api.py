@@ -1,10 +1,11 @@
-"""The route of the management API that tries other settings out. Server process."""
+"""The routes of the management API that try other settings out. Server process."""
 
 from __future__ import annotations
 
-from nbserve.errors import BadRequest, Unavailable
+from nbserve.errors import BadRequest, NotFound, Unavailable
 from nbserve.server.api_handler import ApiHandler
 from nbserve.server.endpoint import Endpoint
+from nbserve.server.status import trial_status
 from nbserve.server.stream import StreamHandler
 from nbserve.server.version import Version
 
@@ -30,6 +31,16 @@ class TrialsHandler(StreamHandler):
             raise Unavailable(f"endpoint {endpoint.name} was stopped, and {trial.name} with it")
 
 
+class TrialHandler(ApiHandler):
+    async def patch(self, name: str, trial_name: str) -> None:
+        """Change what can change while a trial runs; nothing of it is kept."""
+        endpoint = self.server.endpoints.get(name)
+        if (trial := endpoint.trials.get(trial_name)) is None:
+            raise NotFound(f"{name} has no trial {trial_name} that is ready")
+        await trial.configure(self.body_object())
+        self.send(trial_status(trial))
+
+
 def routes(name: str) -> list[tuple[str, type[ApiHandler]]]:
     """The routes below an endpoint; `name` is the pattern of its path."""
-    return [(name + "/trials", TrialsHandler)]
+    return [(name + "/trials", TrialsHandler), (name + r"/trials/([^/]+)", TrialHandler)]

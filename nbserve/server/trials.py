@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 from nbserve.config import EndpointConfig
-from nbserve.errors import Unavailable
+from nbserve.errors import ConfigError, Unavailable
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.spans import SpanStore
+from nbserve.server.specs import NEEDS_NEW_WORKERS
 from nbserve.server.user_metrics import UserMetrics
 from nbserve.server.version import Version
 
@@ -34,6 +36,7 @@ class Trial:
         self.name = name
         self.version = Version(current.bundle, config, around)
         self.is_ready = False
+        self._lock = asyncio.Lock()
         self._closed = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -41,6 +44,18 @@ class Trial:
         await self.version.start(on_progress)
         # Not `serve`: breakpoints hold only in the endpoint's own workers.
         self.version.is_serving = self.is_ready = True
+
+    async def configure(self, settings: Mapping[str, Any]) -> None:
+        """Lay settings that can change while workers run over the current ones; done when new workers are ready."""
+        async with self._lock:
+            now = self.version.config
+            config = now.changed(settings)
+            fixed = [name for name in NEEDS_NEW_WORKERS if getattr(now, name) != getattr(config, name)]
+            if fixed:
+                raise ConfigError(
+                    f"{self.name} runs, and {', '.join(fixed)} needs other workers: try it as another trial"
+                )
+            await self.version.configure(config)
 
     async def closed(self) -> None:
         """Until it is over though its client still wants it."""
@@ -64,10 +79,15 @@ class Trials:
         self._numbers = itertools.count(1)
         self._is_closed = False
 
+    def get(self, name: str) -> Trial | None:
+        """The trial of that name that answers requests, None when there is none or not yet."""
+        trial = self._all.get(name)
+        return trial if trial is not None and trial.is_ready else None
+
     def find(self, name: str) -> Version | None:
         """The version that answers requests for that name, None when there is none or not yet."""
-        trial = self._all.get(name)
-        return trial.version if trial is not None and trial.is_ready else None
+        trial = self.get(name)
+        return trial.version if trial is not None else None
 
     def all(self) -> list[Trial]:
         return list(self._all.values())

@@ -50,6 +50,21 @@ def test_the_same_cell_again_is_the_same_version(bundle: Bundle, notebook: Any) 
     assert not list((notebook.store.root / "bundles").glob(".new-*"))
 
 
+def test_other_settings_are_the_same_version(bundle: Bundle, notebook: Any) -> None:
+    bundle.record(b"1", "application/json", 200, b"2", "application/json")
+    before = {path: path.stat().st_mtime_ns for path in bundle.path.rglob("*") if path.name != "nbserve.toml"}
+    tuned = bundle.with_settings({"max_batch_size": 8, "policy": "window"})
+    assert tuned == Bundle.read(bundle.path)
+    assert (tuned.settings, tuned.version) == ({"max_batch_size": 8, "policy": "window"}, bundle.version)
+    tuned.check()
+    assert [path for path, at_ns in before.items() if path.stat().st_mtime_ns != at_ns] == []
+    notebook.serve(settings={}, provenance={"notebook": "b.ipynb"})
+    assert tuned.with_settings({"workers": 3}).provenance["notebook"] == "b.ipynb"
+    bundle.path.joinpath("nbserve.toml").unlink()
+    with pytest.raises(BundleError, match=r"it has no nbserve\.toml"):
+        tuned.with_settings({})
+
+
 def test_another_store_gets_the_same_bytes(bundle: Bundle, notebook: Any, tmp_path: Path) -> None:
     other = notebook.serve(settings={"workers": 2}, provenance={"notebook": "a.ipynb"}, store=tmp_path / "other")
     files = sorted(path.relative_to(bundle.path) for path in bundle.path.rglob("*") if path.is_file())

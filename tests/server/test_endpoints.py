@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from nbserve.bundle.bundle import Bundle
 from nbserve.errors import BadRequest, ConfigError, NotFound, PredictError, StartError
 
 pytestmark = pytest.mark.process
@@ -325,3 +326,56 @@ def test_the_nursery_can_die(serve_cell, server, wait_until, post):
     wait_until(lambda: endpoint.stats()["workers"][0]["restarts"] == 1)
     wait_until(lambda: endpoint.stats()["state"] == "READY")
     assert post(endpoint.url, 4) == (200, 8)
+
+
+def test_the_settings_of_the_bundle_follow(serve_cell):
+    endpoint = serve_cell(DOUBLE, "tuned", workers=1)
+    bundle = Bundle.read(endpoint.bundle)
+    endpoint.configure(max_batch_delay_ms=3, max_batch_size=8)
+    endpoint.configure(policy="adaptive", workers=2)
+    endpoint.configure(inference_mode=True)
+    tuned = Bundle.read(endpoint.bundle)
+    assert tuned.settings == {
+        "max_batch_delay_ms": 3.0,
+        "max_batch_size": 8,
+        "policy": "adaptive",
+        "workers": 2,
+        "inference_mode": True,
+    }
+    assert (tuned.version, tuned.provenance) == (bundle.version, bundle.provenance)
+    assert endpoint.version == bundle.version
+    with pytest.raises(ConfigError):
+        endpoint.configure(workers=0)
+    assert Bundle.read(endpoint.bundle) == tuned
+    settings = endpoint.settings
+    endpoint.stop()
+    assert endpoint.server.deploy(tuned.path, {}).settings == settings
+
+
+def test_settings_given_with_a_bundle_do_not_change_it(server, make_bundle):
+    bundle = make_bundle(DOUBLE, "given", max_batch_size=8)
+    endpoint = server.deploy(bundle.path, {"workers": 2})
+    try:
+        assert endpoint.settings["workers"] == 2
+        assert Bundle.read(bundle.path) == bundle
+    finally:
+        endpoint.stop()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_bundle_costs_only_a_line_in_the_log(serve_cell):
+    endpoint = serve_cell(DOUBLE)
+    endpoint.bundle.chmod(0o555)
+    assert endpoint.configure(max_batch_size=8)["max_batch_size"] == 8
+    endpoint.bundle.chmod(0o755)
+    assert "the settings are not kept in the bundle: [Errno 13]" in endpoint.logs()
+    assert Bundle.read(endpoint.bundle).settings == {}
+
+
+def test_a_bundle_that_is_gone_costs_only_a_line_in_the_log(serve_cell, post):
+    endpoint = serve_cell(DOUBLE)
+    elsewhere = endpoint.bundle.rename(endpoint.bundle.with_name("elsewhere"))
+    assert endpoint.configure(max_batch_size=8)["max_batch_size"] == 8
+    assert post(endpoint.url, 4) == (200, 8)
+    assert "the settings are not kept in the bundle" in endpoint.logs()
+    assert Bundle.read(elsewhere).settings == {}

@@ -189,6 +189,51 @@ def test_a_client_on_a_kept_connection_reaches_what_it_names(serve_cell, attempt
     connection.close()
 
 
+def change(endpoint: Endpoint, trial: str, **settings: Any) -> Any:
+    """What the management API answers who changes a running trial; raises its errors."""
+    return endpoint.server.call("PATCH", f"{endpoint.path}/trials/{trial}", settings)
+
+
+@pytest.mark.process
+def test_a_running_trial_scales_without_losing_a_request(serve_cell, attempt, load, wait_until):
+    endpoint = serve_cell(ASKS, threads_per_worker=1)
+    files = {path: path.read_bytes() for path in endpoint.bundle.rglob("*") if path.is_file()}
+    ready = attempt(endpoint, workers=2).ready()
+    with load(ready["url"], clients=3) as running:
+        running.wait_for(20)
+        for settings in ({"workers": 3}, {"workers": 1, "threads_per_worker": 2}, {"max_batch_size": 1}):
+            changed = change(endpoint, "trial-1", **settings)
+            assert len(changed["workers"]) == changed["settings"]["workers"]
+            assert {worker["state"] for worker in changed["workers"]} <= {"READY", "BUSY"}
+            running.wait_for(20)
+        wait_until(lambda: json.loads(running.answers[-1])[2] == 2)
+    assert set(running.statuses) == {200}
+    [trial] = endpoint.stats()["trials"]
+    assert trial == {**changed, "workers": trial["workers"]}
+    assert (trial["settings"]["max_batch_size"], trial["settings"]["threads_per_worker"]) == (1, 2)
+    assert endpoint.settings["max_batch_size"] == 32
+    assert files == {path: path.read_bytes() for path in endpoint.bundle.rglob("*") if path.is_file()}
+
+
+@pytest.mark.process
+def test_what_needs_other_workers_cannot_be_changed_in_a_trial(serve_cell, attempt):
+    endpoint = serve_cell(FAILS, threads_per_worker=1)
+    attempt(endpoint).ready()
+    with pytest.raises(ConfigError, match="trial-1 runs, and dtype needs other workers: try it as another trial"):
+        change(endpoint, "trial-1", dtype="bfloat16", workers=2)
+    with pytest.raises(ConfigError, match="did you mean workers"):
+        change(endpoint, "trial-1", worker=2)
+    with pytest.raises(NotFound, match="has no trial trial-2 that is ready"):
+        change(endpoint, "trial-2", workers=2)
+    with pytest.raises(NotFound, match="there is no endpoint 'nobody'"):
+        endpoint.server.call("PATCH", "/endpoints/nobody/trials/trial-1", {})
+    [trial] = endpoint.stats()["trials"]
+    assert (trial["settings"]["workers"], trial["settings"]["dtype"]) == (1, "")
+    with pytest.raises(StartError, match="two threads are too many"):
+        change(endpoint, "trial-1", workers=2, threads_per_worker=2)
+    assert ask(f"{endpoint.url}/trial-1")[0] == 200
+
+
 @pytest.mark.process
 def test_settings_that_cannot_start_say_why(serve_cell, attempt):
     endpoint = serve_cell(FAILS, threads_per_worker=1)
