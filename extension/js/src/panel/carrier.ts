@@ -21,23 +21,6 @@ export interface Carrier {
   call(method: string, path: string, body?: object | null): Promise<Answer>;
 }
 
-/** The answer's JSON; what went wrong is an Error with the server's own words. */
-export async function ask<Result>(carrier: Carrier, method: string, path: string, body: object | null = null): Promise<Result> {
-  return checked(await carrier.call(method, path, body)).json as Result;
-}
-
-/** An answer that is no JSON. */
-export async function fetchBlob(carrier: Carrier, method: string, path: string, body: object | null = null): Promise<Blob> {
-  const { json, blob } = checked(await carrier.call(method, path, body));
-  return blob ?? new Blob([JSON.stringify(json)]);
-}
-
-function checked(answer: Answer): Answer {
-  if (answer.status < 400) return answer;
-  const { message } = (answer.json ?? {}) as { message?: string };
-  throw new Error(message ?? `the server answered ${answer.status}`);
-}
-
 /** Waits that grow, so that whoever is away is not asked too often. */
 export class Backoff {
   private failures = 0;

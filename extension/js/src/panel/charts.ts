@@ -1,5 +1,6 @@
 // The charts over time: throughput, latency, queue. Under the pointer all three tell of the same moment.
 
+import { count } from "../shared/units";
 import { type Ink, TimeChart } from "./chart";
 import type { Sample } from "./protocol";
 import { ago, amount, millis } from "./quantities";
@@ -76,6 +77,7 @@ export class Charts {
     this.throughput.say(amount(sample?.throughput ?? 0));
     this.errors.say(amount((sample?.errors ?? 0) / (sample?.window_s ?? 1)));
     this.errors.mark("bad", !!sample?.errors);
+    this.errors.hint(answers(this.store.endpoint?.requests ?? {}));
     this.latency.forEach((figure, i) => figure.say(millis(sample?.latency_ms?.[QUANTILES[i]!])));
     this.queue.say(amount(sample?.queued ?? 0));
     const mark = pointed && this.store.marks.near(pointed.time_s, MARK_REACH_S);
@@ -93,4 +95,10 @@ export class Charts {
     ];
     this.charts.forEach((chart, i) => chart.element.setAttribute("aria-label", texts[i]!));
   }
+}
+
+/** All answers by their status, since the endpoint is served. */
+function answers(byStatus: Record<string, number>): string {
+  const all = Object.entries(byStatus).filter(([, times]) => times > 0);
+  return all.length ? `answers so far: ${all.map(([status, times]) => `${count(times)} of ${status}`).join(", ")}` : "no answers yet";
 }

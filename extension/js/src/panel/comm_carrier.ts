@@ -94,6 +94,6 @@ class Watch {
       this.onConnection("lost");
       this.start();
     };
-    this.timer = setTimeout(again, this.backoff.next()) as unknown as number;
+    this.timer = setTimeout(again, this.backoff.next());
   }
 }

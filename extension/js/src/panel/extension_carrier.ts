@@ -126,7 +126,7 @@ class Following {
   private lost(): void {
     if (this.isStopped) return;
     this.onConnection("lost");
-    this.timer = setTimeout(() => this.open(), this.backoff.next()) as unknown as number;
+    this.timer = setTimeout(() => this.open(), this.backoff.next());
     void this.askWhy();
   }
 

@@ -45,6 +45,6 @@ export class Head {
     if (presence === "lost") return "reconnecting\u2026 these are the last values";
     if (presence === "live") return way;
     const again = endpoint?.bundle ? `, or nbserve serve ${endpoint.bundle}` : "";
-    return `stopped: run its %%serve cell again${again}`;
+    return `to start it: run its %%serve cell again${again}`;
   }
 }

@@ -3,10 +3,19 @@
 import { h } from "../shared/dom";
 import { followDark } from "../shared/theme";
 import uplotCss from "uplot/dist/uPlot.min.css";
-import { ask, type Carrier } from "./carrier";
+import { Ask } from "./ask";
+import type { Carrier } from "./carrier";
 import type { Ink } from "./chart";
 import { Charts } from "./charts";
 import { Controls } from "./controls";
+import { DebugDrawer } from "./drawers/debug";
+import { Drawers } from "./drawers/drawer";
+import { ExportDrawer } from "./drawers/exporting";
+import { LoadDrawer } from "./drawers/load";
+import { LogsDrawer } from "./drawers/logs";
+import { ProfileDrawer } from "./drawers/profile";
+import { RequestDrawer } from "./drawers/request";
+import { Stopping } from "./drawers/stopping";
 import { Head } from "./head";
 import { Histogram } from "./histogram";
 import type { EndpointStatus, Snapshot } from "./protocol";
@@ -30,16 +39,22 @@ export class Panel {
     (settings) => this.tuner.hear(settings),
     () => this.later(),
   );
-  private readonly tuner = new Tuner(async (settings) => (await ask<EndpointStatus>(this.carrier, "PATCH", "", settings)).settings, () => this.later());
+  private readonly ask = new Ask(() => this.carrier);
+  private readonly tuner = new Tuner(
+    async (settings) => (await this.ask.json<EndpointStatus>("PATCH", "", settings)).settings,
+    () => this.later(),
+  );
   private readonly head: Head;
   private readonly charts: Charts;
   private readonly histogram: Histogram;
   private readonly spent = new TimeSpent();
   private readonly workers: Workers;
   private readonly controls: Controls;
+  private readonly stopping: Stopping;
+  private readonly drawers: Drawers;
   private readonly themed = h("style");
   private readonly unfollowTheme: () => void;
-  private carrierOrNull: Carrier | null = null;
+  private carrier: Carrier | null = null;
   private isDue = false;
   private isStopped = false;
 
@@ -49,9 +64,14 @@ export class Panel {
     this.histogram = new Histogram(this.store);
     this.workers = new Workers(shown.name);
     this.controls = new Controls(this.tuner, shown.name, shown.line);
-    const tiles = [...this.charts.tiles, this.histogram.tile, this.spent.tile].map((tile) => tile.element);
-    const body = h("div", { class: "body" }, h("div", { class: "tiles" }, ...tiles), this.controls.element);
-    this.element = h("article", { class: "panel", "aria-label": `nbserve endpoint ${shown.name}`, onkeydown: (event: KeyboardEvent) => this.key(event) }, this.head.element, body, this.workers.element);
+    const tools = { name: shown.name, store: this.store, ask: this.ask };
+    const kinds = [RequestDrawer, LoadDrawer, ProfileDrawer, DebugDrawer, LogsDrawer, ExportDrawer];
+    this.stopping = new Stopping(tools);
+    this.drawers = new Drawers(
+      kinds.map((Kind) => new Kind(tools)),
+      this.stopping.element,
+    );
+    this.element = this.built(shown.name);
     this.unfollowTheme = followDark((isDark) => this.use(isDark));
     this.store.start(shown.snapshot);
   }
@@ -65,7 +85,7 @@ export class Panel {
   }
 
   follow(carrier: Carrier): void {
-    this.carrierOrNull = carrier;
+    this.carrier = carrier;
     this.store.follow(carrier);
   }
 
@@ -73,17 +93,28 @@ export class Panel {
     this.isStopped = true;
     this.store.stop();
     this.tuner.stop();
+    this.drawers.stop();
     this.unfollowTheme();
     this.charts.destroy();
   }
 
-  private get carrier(): Carrier {
-    if (!this.carrierOrNull) throw new Error("not connected yet");
-    return this.carrierOrNull;
+  private built(name: string): HTMLElement {
+    const tiles = [...this.charts.tiles, this.histogram.tile, this.spent.tile].map((tile) => tile.element);
+    const body = h("div", { class: "body" }, h("div", { class: "tiles" }, ...tiles), this.controls.element);
+    return h(
+      "article",
+      { class: "panel", "aria-label": `nbserve endpoint ${name}`, onkeydown: (event: KeyboardEvent) => this.key(event) },
+      this.head.element,
+      body,
+      this.workers.element,
+      this.drawers.element,
+    );
   }
 
   private key(event: KeyboardEvent): void {
     if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey) return;
+    // Text that is being typed has an undo of its own.
+    if (event.target instanceof HTMLTextAreaElement || this.tuner.isHeld) return;
     event.preventDefault();
     this.tuner.undo();
   }
@@ -113,11 +144,13 @@ export class Panel {
   private update(): void {
     const { endpoint, presence, samples } = this.store;
     this.element.dataset["presence"] = presence;
-    this.head.update(this.carrierOrNull?.way ?? "");
+    this.head.update(this.carrier?.way ?? "");
     this.charts.update();
     this.histogram.update();
     this.spent.update(samples.last?.stages_ms ?? {});
     this.workers.update(endpoint?.workers ?? []);
     this.controls.update(presence === "live");
+    this.stopping.update();
+    this.drawers.update();
   }
 }

@@ -24,6 +24,10 @@ export class Figure {
     if (word !== undefined) say(this.word, word);
   }
 
+  hint(title: string): void {
+    if (this.element.title !== title) this.element.title = title;
+  }
+
   mark(name: string, isOn: boolean): void {
     this.element.classList.toggle(name, isOn);
   }

@@ -28,6 +28,10 @@ export class Tuner {
     return this.undone.top;
   }
 
+  get isHeld(): boolean {
+    return [...this.knobs.values()].some((knob) => knob.isHeld);
+  }
+
   knob(name: string): Knob {
     return this.knobs.get(name)!;
   }
@@ -57,7 +61,7 @@ export class Tuner {
   private later(name: string, value: Setting): void {
     this.knob(name).move(value);
     clearTimeout(this.timers.get(name));
-    this.timers.set(name, setTimeout(() => void this.send(name), DEBOUNCE_MS) as unknown as number);
+    this.timers.set(name, setTimeout(() => void this.send(name), DEBOUNCE_MS));
     this.onchange();
   }
 

@@ -16,6 +16,8 @@ async function copy(text: string, from: HTMLButtonElement, label: string): Promi
   } catch {
     copyByHand(text);
   }
+  // What stands beside it stays where it is.
+  from.style.minWidth = `${from.offsetWidth}px`;
   from.textContent = "copied";
   setTimeout(() => (from.textContent = label), THANKS_MS);
 }
