@@ -59,6 +59,15 @@ def running_lab(
             process.wait(timeout=STOP_LIMIT_S)
 
 
+def add_kernel(folder: Path, name: str, modules: Path) -> None:
+    """Offer a kernel in the Lab that is about to run in `folder`: a Python that finds what is in `modules` first."""
+    place = folder / ".jupyter" / "jupyter_data_dir" / "kernels" / name
+    place.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": name, "language": "python", "env": {"PYTHONPATH": str(modules)}}
+    (place / "kernel.json").write_text(json.dumps(spec))
+
+
 def _write_settings(folder: Path, theme: str) -> None:
     for name, values in {**SETTINGS, "apputils-extension/themes": {"theme": theme}}.items():
         path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -73,10 +82,10 @@ class Lab:
     jupyter: Jupyter
     folder: Path
 
-    def write_notebook(self, name: str, cells: Sequence[str]) -> Path:
+    def write_notebook(self, name: str, cells: Sequence[str], kernel: str = "python3") -> Path:
         """A notebook of code cells in Lab's root folder."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
         path = self.folder / name
         nbformat.write(notebook, path)
         return path
