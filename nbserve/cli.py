@@ -17,7 +17,7 @@ import nbserve
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import debug, where
 from nbserve.debugging.terminal import TerminalConsole
-from nbserve.deployment import Server, find_endpoint, log_text
+from nbserve.deployment import Endpoint, Server, find_endpoint, log_text
 from nbserve.errors import NbserveError, ServerGone, StartError
 from nbserve.options import (
     DEBUG_HELP,
@@ -87,18 +87,18 @@ def _parser() -> argparse.ArgumentParser:
     ps.set_defaults(run=_ps)
 
     predict = verbs.add_parser("predict", help="send one request and print the answer")
-    predict.add_argument("name", metavar="NAME")
+    _add_endpoint(predict)
     predict.add_argument("body", metavar="BODY", help="JSON, @FILE for a file's bytes, or - for standard input")
     predict.add_argument("--content-type", help="default: JSON for text, application/octet-stream for files")
     predict.set_defaults(run=_predict)
 
     config = verbs.add_parser("config", help="show or change settings of a running endpoint")
-    config.add_argument("name", metavar="NAME")
+    _add_endpoint(config)
     add_settings(config, EndpointConfig)
     config.set_defaults(run=_config)
 
     logs = verbs.add_parser("logs", help="print log lines")
-    logs.add_argument("name", metavar="NAME")
+    _add_endpoint(logs)
     logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="how many (default: 50)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     logs.set_defaults(run=_logs)
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=ATTACH_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    attach.add_argument("name", metavar="NAME", help="the endpoint")
+    _add_endpoint(attach)
     add_debug_options(attach)
     attach.set_defaults(run=_attach)
 
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=PROFILE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    profile.add_argument("name", metavar="NAME", help="the endpoint")
+    _add_endpoint(profile)
     profile.add_argument(
         "-o", dest="file", metavar="FILE", help="save as .html (page), or .json or .json.gz (Chrome trace)"
     )
@@ -129,10 +129,19 @@ def _parser() -> argparse.ArgumentParser:
     profile.set_defaults(run=_profile)
 
     stop = verbs.add_parser("stop", help="stop an endpoint, or whole servers")
-    stop.add_argument("name", nargs="?", metavar="NAME", help="the endpoint to stop")
+    _add_endpoint(stop, nargs="?")
     stop.add_argument("--all", action="store_true", help="stop every server of yours")
     stop.set_defaults(run=_stop)
     return parser
+
+
+def _add_endpoint(parser: argparse.ArgumentParser, **options: Any) -> None:
+    parser.add_argument("name", metavar="NAME", help="the endpoint", **options)
+    parser.add_argument("--server", metavar="ID", help="its server_id, when several have that name (default: newest)")
+
+
+def _endpoint(values: argparse.Namespace) -> Endpoint:
+    return find_endpoint(values.name, values.server)
 
 
 def _serve(values: argparse.Namespace) -> int:
@@ -190,7 +199,7 @@ def _held(name: str, worker: dict[str, Any]) -> str:
 
 def _predict(values: argparse.Namespace) -> None:
     body, content_type = _body(values.body)
-    answer = find_endpoint(values.name).predict(body, content_type=values.content_type or content_type)
+    answer = _endpoint(values).predict(body, content_type=values.content_type or content_type)
     if isinstance(answer, bytes):
         sys.stdout.buffer.write(answer)
     else:
@@ -202,7 +211,7 @@ def _body(text: str) -> tuple[bytes, str]:
 
 
 def _config(values: argparse.Namespace) -> None:
-    endpoint = find_endpoint(values.name)
+    endpoint = _endpoint(values)
     given = settings_of(values, EndpointConfig)
     settings = endpoint.configure(**given) if given else endpoint.settings
     for name, value in settings.items():
@@ -210,7 +219,7 @@ def _config(values: argparse.Namespace) -> None:
 
 
 def _logs(values: argparse.Namespace) -> None:
-    endpoint = find_endpoint(values.name)
+    endpoint = _endpoint(values)
     last = _print_lines(endpoint.log_lines(values.lines), 0)
     while values.follow:
         time.sleep(FOLLOW_POLL_S)
@@ -227,7 +236,7 @@ def _print_lines(lines: list[dict[str, Any]], last: int) -> int:
 
 def _attach(values: argparse.Namespace) -> None:
     who = f"terminal, pid {os.getpid()}"
-    debug(find_endpoint(values.name), dataclasses.replace(debug_options_of(values), who=who), TerminalConsole())
+    debug(_endpoint(values), dataclasses.replace(debug_options_of(values), who=who), TerminalConsole())
 
 
 def _profile(values: argparse.Namespace) -> None:
@@ -235,9 +244,9 @@ def _profile(values: argparse.Namespace) -> None:
     from nbserve.profiling import terminal
 
     if values.ab is not None:
-        print(terminal.compare(find_endpoint(values.name), values.ab, ab_options_of(values), values.file))
+        print(terminal.compare(_endpoint(values), values.ab, ab_options_of(values), values.file))
     else:
-        print(terminal.record(find_endpoint(values.name), profile_options_of(values), values.file))
+        print(terminal.record(_endpoint(values), profile_options_of(values), values.file))
 
 
 def _stop(values: argparse.Namespace) -> int:
@@ -245,7 +254,7 @@ def _stop(values: argparse.Namespace) -> int:
         print("nbserve: say which endpoint to stop, or --all", file=sys.stderr)
         return 2
     if values.name is not None:
-        find_endpoint(values.name).stop()
+        _endpoint(values).stop()
         print(f"{values.name} is stopped")
         return 0
     for server in Server.find():

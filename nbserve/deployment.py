@@ -434,15 +434,18 @@ class Endpoint:
         return f"curl -H 'Content-Type: {content_type}' -d {shlex.quote(body)} {self.url}"
 
 
-def find_endpoint(name: str) -> Endpoint:
-    """The endpoint of that name on any live server of this user; raises NotFound."""
+def find_endpoint(name: str, server_id: str | None = None) -> Endpoint:
+    """The endpoint of that name on the newest live server of this user that has it, or on this one; raises NotFound."""
     names = []
     for server in reversed(Server.find()):
+        if server_id not in (None, server.server_id):
+            continue
         for endpoint in server.endpoints():
             if endpoint.name == name:
                 return endpoint
             names.append(endpoint.name)
-    raise NotFound(f"no running server has an endpoint {name!r}; there are: {', '.join(names) or 'none'}")
+    who = "no running server" if server_id is None else f"no running server {server_id}"
+    raise NotFound(f"{who} has an endpoint {name!r}; there are: {', '.join(names) or 'none'}")
 
 
 def log_text(lines: list[dict[str, Any]]) -> str:

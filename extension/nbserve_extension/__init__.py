@@ -13,9 +13,10 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(server_app: Any) -> None:
     from jupyter_server.utils import url_path_join
 
-    from .perfetto import ROUTE, PerfettoHandler
+    from . import handlers, perfetto
+    from .servers import Servers
 
-    root = re.escape(url_path_join(server_app.web_app.settings["base_url"], ROUTE))
-    files = {"path": "", "default_filename": "index.html"}
-    routes = [(rf"{root}()", PerfettoHandler, files), (rf"{root}/(.*)", PerfettoHandler, files)]
+    base_url = server_app.web_app.settings["base_url"]
+    root = re.escape(url_path_join(base_url, "nbserve/"))
+    routes = [*handlers.routes(root, Servers(server_app.log)), *perfetto.routes(base_url)]
     server_app.web_app.add_handlers(".*$", routes)

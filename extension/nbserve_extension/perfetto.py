@@ -9,6 +9,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.utils import url_path_join
 from tornado import web
 
 ROUTE = "nbserve/perfetto"
@@ -40,6 +41,12 @@ POLICY = (
     "form-action 'none'",
     "frame-ancestors 'self'",
 )
+
+
+def routes(base_url: str) -> list[tuple[str, type[web.RequestHandler], dict[str, str]]]:
+    root = re.escape(url_path_join(base_url, ROUTE))
+    files = {"path": "", "default_filename": "index.html"}
+    return [(rf"{root}()", PerfettoHandler, files), (rf"{root}/(.*)", PerfettoHandler, files)]
 
 
 def find_ui() -> Path | None:
