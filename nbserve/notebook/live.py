@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,11 +70,7 @@ def figure(value: float) -> str:
     """Three figures, without zeros that say nothing: 1,234  56.7  0.5  0"""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def clock(time_s: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(time_s))
+    return f"{value:.{1 if abs(value) >= 10 else 2}f}".rstrip("0").rstrip(".")
 
 
 def _latency(latency_ms: Mapping[str, float] | None) -> str:

@@ -13,8 +13,9 @@ from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook import attend, cell, options, profile, verbs
+from nbserve.notebook.console import has_input
 from nbserve.notebook.failure import told_shortly
-from nbserve.notebook.panels import is_watched, panels
+from nbserve.notebook.panels import can_show, panels
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.status import Shown, card
 from nbserve.notebook.watch import Holds, watches
@@ -47,7 +48,7 @@ class ServeMagics(Magics):
             source = (f"%%serve {line}\n{body}", cell.label(self.shell))
             order = Order(handler, values.name, self.shell.user_ns, settings, values.port, values.detach, source)
             panels().keep_line(values.name, line)
-            self._deploy(order, values.panel and is_watched(self.shell))
+            self._deploy(order, values.panel and can_show(self.shell))
         return None
 
     @no_var_expand
@@ -62,12 +63,16 @@ class ServeMagics(Magics):
         with ProgressLine(self.shell, order.name) as progress:
             attended = attend.Starting(self.shell, order.name, progress)
             endpoint = deploy(order, home(), attended, progress.keep)
-            draw = Drawn(endpoint, progress, time.monotonic() - began, has_panel)
+            is_watched = has_panel and has_input(self.shell)
+            draw = Drawn(endpoint, progress, time.monotonic() - began, is_watched)
             draw([])
         if progress.updates_in_place:
             self._watches.of(endpoint).draw(draw)
-        if has_panel:
+        if is_watched:
             panels().show(self.shell, endpoint)
+        elif has_panel:
+            # Notebooks that are only executed, as by papermill and nbclient, have no use for widgets.
+            panels().show_picture(self.shell, endpoint)
 
 
 class Drawn:
@@ -119,6 +124,7 @@ def unload(shell: InteractiveShell) -> None:
         shell.display_formatter.formatters[kind].pop(Endpoint, None)
     profile.unregister(shell)
     watches().leave_cards()
+    panels().leave_pictures()
     home().stop()
 
 

@@ -231,6 +231,13 @@ class Kernel:
         self.manager.cleanup_resources()
 
 
+def older_ipykernel() -> Path:
+    """The folder with an ipykernel of before the subshells, which `make test` installs beside the other."""
+    folder = Path(__file__).resolve().parents[2] / ".venvs" / "ipykernel-6"
+    assert folder.is_dir(), f"{folder} is missing: make installs it"
+    return folder
+
+
 @pytest.fixture
 def new_kernel(tmp_path: Path) -> Iterator[Callable[[], Kernel]]:
     """Starts kernels with the extension loaded; those that still run are shut down after the test."""

@@ -62,7 +62,10 @@ def test_loading_does_not_block(new_kernel: Callable[[], Any]) -> None:
 
 def test_a_cell_is_served_looked_at_changed_and_stopped(kernel: Any) -> None:
     served = kernel.ok(DOUBLE)
-    assert len(served.displays) == 1
+    assert [sorted(display["data"]) for display in served.displays] == [
+        ["text/html", "text/plain"],
+        ["image/png", "text/plain"],
+    ]
     assert "1 ready (cpu)" in served.text
     assert "max_batch_size=4" in served.text
     assert "curl " in served.text
@@ -163,7 +166,7 @@ def test_mistakes_are_told_in_a_line_or_two(kernel: Any, line: str, said: str) -
 def test_help_is_there_for_every_verb(kernel: Any) -> None:
     assert "--max-batch-delay-ms" in kernel.ok("%%serve --help").text
     assert "%serve logs" in kernel.ok("%serve --help").text
-    for verb in ("status", "predict", "debug", "config", "logs", "stop"):
+    for verb in ("status", "panel", "predict", "debug", "config", "logs", "stop"):
         assert f"usage: %serve {verb}" in kernel.ok(f"%serve {verb} --help").text
 
 
