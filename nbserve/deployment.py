@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import shlex
@@ -300,6 +301,37 @@ class Endpoint:
             for line in answer.lines(limit_s):
                 yield orjson.loads(line)
 
+    def load(
+        self,
+        *,
+        clients: int | None = None,
+        rate: float | None = None,
+        seconds: float = 10.0,
+        requests: Sequence[Any] = (),
+    ) -> dict[str, Any]:
+        """Put load on it for some seconds; gives its status, which `stream` tells on. Ends what was put on it before.
+
+        Either `clients` that wait for their answers, or a `rate` in requests a second. They ask what was recorded, or
+        `requests` (bodies as `predict` takes them).
+        """
+        asked = [
+            {"content_type": kind, "body_base64": base64.b64encode(body).decode()}
+            for body, kind in map(encode, requests)
+        ]
+        wish = {"clients": clients, "rate": rate, "seconds": seconds, "requests": asked}
+        found: dict[str, Any] = self.server.call("POST", f"{self.path}/load", wish)
+        return found
+
+    def stop_load(self) -> dict[str, Any]:
+        """End the load that was put on it; gives what came of it. Raises NotFound when there was none."""
+        found: dict[str, Any] = self.server.call("DELETE", f"{self.path}/load")
+        return found
+
+    def recorded(self, last: int = 20) -> list[dict[str, Any]]:
+        """The newest recorded requests and their answers, newest last; bodies are in base64."""
+        found: list[dict[str, Any]] = self.server.call("GET", f"{self.path}/recorded?last={last}")
+        return found
+
     def relay(self, method: str, path: str, body: bytes = b"") -> Relayed:
         """Any call of the management API below this endpoint's path, JSON in; an error is an answer like others."""
         with self.server.ask(method, self.path + path, body, {"Content-Type": "application/json"}) as answer:
@@ -418,6 +450,12 @@ class Endpoint:
         from nbserve.notebook.panels import show
 
         show(self)
+
+    def controls(self) -> Any:
+        """Plain ipywidgets bound to its live settings, such as `c.workers`; they can be linked with others."""
+        from nbserve.notebook.controls import Controls
+
+        return Controls(self)
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""
