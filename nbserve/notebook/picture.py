@@ -120,7 +120,7 @@ def _throughput(pen: Pen, box: Box, samples: Sequence[Any], now_s: float) -> Non
 
 def _latency(pen: Pen, box: Box, samples: Sequence[Any], now_s: float) -> None:
     # What was measured last: with nothing to answer there is nothing newer.
-    last = next((sample["latency_ms"] for sample in reversed(samples) if sample["latency_ms"]), {})
+    last: Mapping[str, float] = next((sample["latency_ms"] for sample in reversed(samples) if sample["latency_ms"]), {})
     _numbers(
         pen, box, "Latency, ms", [Number(last.get(name), name, dot=colour) for name, colour in reversed(_QUANTILES)]
     )

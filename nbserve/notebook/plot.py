@@ -108,14 +108,14 @@ def histogram(pen: Pen, box: Box, sizes: Sequence[tuple[int, int]], most: int) -
     plot = Box(box.left, box.top, box.right, box.bottom - _LABEL_PX)
     bars = binned(sizes, max([most, *(size for size, _ in sizes)]))
     pen.line([(plot.left, plot.bottom), (plot.right, plot.bottom)], LINE, 0.75)
-    highest = max(1, *(bar.count for bar in bars))
+    highest = max(1, *(bar.times for bar in bars))
     width = plot.width / len(bars)
     labels = [pen.length(bar.label, _LABEL_SIZE) for bar in bars]
     every = math.ceil((max(labels) + 4) / width)
     for i, bar in enumerate(bars):
         left, right = plot.left + i * width, plot.left + (i + 1) * width - 2
-        if bar.count:
-            height = max(1.5, plot.height * bar.count / highest)
+        if bar.times:
+            height = max(1.5, plot.height * bar.times / highest)
             pen.box(left, plot.bottom - height, min(right, left + _WIDEST_PX), plot.bottom, ACCENT, 1)
         # Counted from the last one, which has its label in any case: it is the setting.
         if (len(bars) - 1 - i) % every == 0:
@@ -125,11 +125,11 @@ def histogram(pen: Pen, box: Box, sizes: Sequence[tuple[int, int]], most: int) -
 
 
 class Bar(NamedTuple):
-    """So many batches had from `first` to `last` requests."""
+    """How many batches had from `first` to `last` requests."""
 
     first: int
     last: int
-    count: int
+    times: int
 
     @property
     def label(self) -> str:
