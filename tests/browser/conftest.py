@@ -13,6 +13,7 @@ from nbserve.recording import Recording
 from nbserve.trace import diagnose, page, stitch
 from nbserve.trace.model import Timeline
 from nbserve.trace.pack import pack
+from tests.browser.panels import FakeServer
 from tests.browser.recordings import cpu_recording
 from tests.trace.gpu_traces import thick_bars, thin_stripes
 
@@ -55,6 +56,12 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert not errors
+
+
+@pytest.fixture
+def server(new_page: Callable[..., Page]) -> FakeServer:
+    """What the live panel talks to, with two minutes behind it."""
+    return FakeServer(new_page(permissions=["clipboard-read", "clipboard-write"]), history=239, ticks=239)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, Route, WebSocketRoute
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 MODULE = Path(__file__).parents[2] / "nbserve" / "notebook" / "static" / "panel.js"
-ORIGIN = "http://lab.test"
+# The clipboard is for secure pages, such as those of this host.
+ORIGIN = "http://localhost"
 BASE_URL = "/user/ann/"
 API = f"{BASE_URL}nbserve/api/endpoints/digits"
 EPOCH_S = 1_790_000_000.0
@@ -21,7 +23,8 @@ STAGES = ("receive", "queue", "batch_wait", "ipc", "preprocess", "inference", "p
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><title>lab</title><style>{style}</style></head>
 <body data-jp-theme-light="{light}" style="margin:0;background:var(--jp-layout-color1)">
 <script id="jupyter-config-data" type="application/json">{config}</script>
-<div class="jp-OutputArea-child"><div id="panel"></div></div>
+<div><div class="jp-OutputArea-child"><div id="panel"></div></div>
+<div class="jp-OutputArea-child"><img id="twin" alt="still" width="9" height="9"></div></div>
 <script type="module">
 import panel, {{ mount }} from "/panel.js";
 const snapshot = {snapshot};
@@ -83,6 +86,16 @@ def held(index: int) -> Json:
         "goes_on_in_s": 100.0,
         "socket": None,
     }
+
+
+def refusal(status: int, message: str) -> Callable[[Route], None]:
+    """An answer of the management API that says no."""
+    return lambda route: route.fulfill(status=status, json={"code": status, "type": "ConfigError", "message": message})
+
+
+def encoded(value: Any) -> str:
+    """A body as the management API gives it: JSON, or bytes, in base64."""
+    return base64.b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode()
 
 
 def sample(tick: int, **changes: Any) -> Json:
@@ -147,6 +160,7 @@ class FakeServer:
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     sockets: list[WebSocketRoute] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
     answers: dict[str, Callable[[Route], None]] = field(default_factory=dict)
     config: Json = field(default_factory=lambda: {"baseUrl": BASE_URL, "wsUrl": "", "token": ""})
 
@@ -166,8 +180,18 @@ class FakeServer:
         self.page.context.add_cookies([{"name": "_xsrf", "value": "2|abc", "url": ORIGIN}])
         self.page.goto(f"{ORIGIN}/lab")
 
+    def live(self, **options: Any) -> Page:
+        """Show the panel and wait until its stream is heard."""
+        self.open(**options)
+        expect(self.page.locator(".panel")).to_have_attribute("data-presence", "live")
+        return self.page
+
     def begin(self) -> Json:
         return {"event": "begin", "samples": [sample(tick) for tick in range(self.ticks - self.history, self.ticks)]}
+
+    def configure(self, **settings: Any) -> None:
+        """As if somebody else did: the next line tells."""
+        self.endpoint = {**self.endpoint, "settings": {**self.endpoint["settings"], **settings}}
 
     def tick(self, **changes: Any) -> None:
         """One line of the stream; changes are those of its sample."""
@@ -192,6 +216,7 @@ class FakeServer:
         return [body for asked, at, body in self.asked if (asked, at) == (method, path)]
 
     def _connect(self, socket: WebSocketRoute) -> None:
+        self.addresses.append(socket.url)
         if not self.knows:
             socket.close()
             return
@@ -209,8 +234,10 @@ class FakeServer:
             route.fulfill(status=404, json={"code": 404, "type": "NotFound", "message": "there is no endpoint digits"})
         elif answer := self.answers.get(f"{request.method} {path}".strip()):
             answer(route)
+        elif request.method == "DELETE" and not path:
+            route.fulfill(json={})
         elif request.method == "PATCH":
-            self.endpoint = {**self.endpoint, "settings": {**self.endpoint["settings"], **body}}
+            self.configure(**body)
             route.fulfill(json=self.endpoint)
         elif not path:
             route.fulfill(json=self.endpoint)

@@ -35,7 +35,7 @@ export function sizeOf(body: Body): string {
   return `${bytesOf(body.base64).length.toLocaleString("en-US")} bytes of ${body.type || "no type"}`;
 }
 
-const WIDE = 76;
+const WIDE = 62;
 
 /** JSON with as much on each line as is easily read: rows of numbers stay rows, and long ones are filled. */
 export function pretty(value: unknown, indent = ""): string {

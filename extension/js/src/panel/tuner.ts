@@ -74,9 +74,10 @@ export class Tuner {
     if (after === null) return;
     try {
       const settings = await this.patch(this.withPolicy(name, after));
-      knob.accept(settings[name] ?? after);
+      const { [name]: taken = after, ...others } = settings;
+      knob.accept(taken);
       if (!isUndo) this.undone.push({ name, before, after: knob.known }, Date.now());
-      this.hear(settings);
+      this.hear(others);
     } catch (error) {
       knob.refuse((error as Error).message);
     }
