@@ -22,15 +22,18 @@ from nbserve.errors import NbserveError, ServerGone, StartError
 from nbserve.options import (
     DEBUG_HELP,
     PROFILE_HELP,
+    TUNE_HELP,
     ab_options_of,
     add_debug_options,
     add_profile_options,
     add_settings,
+    add_tune_options,
     as_option,
     body_of,
     debug_options_of,
     profile_options_of,
     settings_of,
+    tune_options_of,
 )
 
 FOLLOW_POLL_S = 0.5
@@ -49,6 +52,12 @@ examples:
   nbserve profile digits -o digits.html         ... as a page to look around in
   nbserve profile digits --load 50 -o t.json.gz at 50 requests a second, as a Chrome trace for Perfetto
   nbserve profile digits --ab compile=inductor  is it faster, and are the answers the same?
+"""
+TUNE_EXAMPLES = """\
+examples:
+  nbserve tune digits --p99-ms 50               the most throughput with a p99 within 50 ms
+  nbserve tune digits --p99-ms 50 --apply       ... and change to it, if it is proven to be better
+  nbserve tune digits --p99-ms 50 --load 200    at least 200 requests a second, which come by chance
 """
 
 
@@ -127,6 +136,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_profile_options(profile)
     profile.set_defaults(run=_profile)
+
+    tune = verbs.add_parser(
+        "tune",
+        help="find the settings with the highest throughput that keep a latency goal",
+        description=f"Find the settings that serve most within a latency goal.\n{TUNE_HELP}",
+        epilog=TUNE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_endpoint(tune)
+    add_tune_options(tune)
+    tune.add_argument("--json", action="store_true", help="print everything, for programs")
+    tune.set_defaults(run=_tune)
 
     stop = verbs.add_parser("stop", help="stop an endpoint, or whole servers")
     _add_endpoint(stop, nargs="?")
@@ -247,6 +268,15 @@ def _profile(values: argparse.Namespace) -> None:
         print(terminal.compare(_endpoint(values), values.ab, ab_options_of(values), values.file))
     else:
         print(terminal.record(_endpoint(values), profile_options_of(values), values.file))
+
+
+def _tune(values: argparse.Namespace) -> int:
+    # Only here: the other verbs need no numpy.
+    from nbserve.tune import terminal
+
+    text, code = terminal.tune(_endpoint(values), tune_options_of(values), values.json)
+    print(text)
+    return code
 
 
 def _stop(values: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nbserve.profiling.comparison import Comparison
     from nbserve.profiling.profile import Profile
     from nbserve.trace.model import Finding
+    from nbserve.tune.tuned import Tuned
 
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 60.0
@@ -456,6 +457,31 @@ class Endpoint:
         from nbserve.notebook.controls import Controls
 
         return Controls(self)
+
+    def tune(
+        self,
+        p99_ms: float | None = None,
+        *,
+        load: float | None = None,
+        seconds: float = 120.0,
+        apply: bool = False,
+        requests: Sequence[Any] = (),
+        on_progress: OnProgress = lambda text: None,
+    ) -> Tuned:
+        """Search the settings with the highest throughput whose 99th percentile of latency stays within `p99_ms`.
+
+        It measures on workers of its own, with the recorded requests (or `requests`): from clients that wait for their
+        answers, or from `load` requests a second upwards. `apply` keeps the best if it is proven to be better. An
+        interrupt ends it with the best so far. Raises AutoTuneError when nothing keeps the goal.
+        """
+        from nbserve.profiling.requests import Request
+        from nbserve.tune.options import TuneOptions
+        from nbserve.tune.session import tune
+        from nbserve.tune.summary import progress
+
+        given = [Request(kind, body) for body, kind in map(encode, requests)]
+        asked = TuneOptions(p99_ms, load, seconds, apply, given)
+        return tune(self, asked, lambda state: on_progress(progress(state)))
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""

@@ -135,6 +135,13 @@ class ProfileError(NbserveError):
     kind = "ProfileError"
 
 
+class AutoTuneError(NbserveError):
+    """Settings cannot be searched, or not as asked, or none keeps the goal; the text says what can."""
+
+    status = 400
+    kind = "AutoTuneError"
+
+
 class TraceError(NbserveError):
     """A file that is no trace, or of which nothing could be saved; the text says what is wrong with it."""
 

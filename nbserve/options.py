@@ -12,9 +12,10 @@ from typing import Any
 
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import DebugOptions, split_commands
-from nbserve.errors import NbserveError, ProfileError
+from nbserve.errors import AutoTuneError, NbserveError, ProfileError
 from nbserve.profiling.options import AbOptions, ProfileOptions, is_given, worker_of
 from nbserve.profiling.requests import Request
+from nbserve.tune.options import DEFAULT_P99_MS, DEFAULT_S, TuneOptions
 
 HELP_TEXTS = {
     "workers": "processes that run the handler",
@@ -54,6 +55,11 @@ an error."""
 PROFILE_HELP = """\
 Without options it records 50 batches, or 10 seconds, of the first worker:
 what clients ask meanwhile, or the recorded requests when nobody asks."""
+TUNE_HELP = """\
+Measures on workers of its own, beside the endpoint, with its recorded
+requests: policy, batch size, delay, workers and threads. Without a goal the
+99th percentile of latency is to stay within 100 ms. It stops when nothing is
+left to try, and says how sure it is."""
 
 _SWITCHES = {field.name for field in dataclasses.fields(EndpointConfig) if isinstance(field.default, bool)}
 _WORDS = {int: "N", float: "X", str: "TEXT"}
@@ -209,6 +215,40 @@ def ab_options_of(values: argparse.Namespace) -> AbOptions:
     return AbOptions(
         values.apply, values.clients, given, AbOptions.seconds if values.seconds is None else values.seconds
     )
+
+
+def add_tune_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `Endpoint.tune`."""
+    hope = parser.add_argument_group("what to keep")
+    hope.add_argument(
+        "--p99-ms",
+        type=number(float),
+        metavar="MS",
+        help=f"99 of 100 requests are answered within this time (default: {DEFAULT_P99_MS:g})",
+    )
+    hope.add_argument(
+        "--load",
+        type=number(float),
+        metavar="RPS",
+        help="serve so many requests a second or more, that come by chance (default: clients that wait for answers)",
+    )
+    ask = parser.add_argument_group("how to find it")
+    ask.add_argument("--seconds", type=number(float), metavar="T", help=f"for so long at most (default: {DEFAULT_S:g})")
+    ask.add_argument("--request", metavar="JSON", help="send this request (@FILE: a file's bytes) again and again")
+    ask.add_argument("--content-type", metavar="TYPE", help="of the --request (default: JSON, or raw bytes for files)")
+    ask.add_argument("--apply", action="store_true", help="change to the best settings if they are proven to be better")
+
+
+def tune_options_of(values: argparse.Namespace) -> TuneOptions:
+    """How to tune; raises AutoTuneError for values that make no sense."""
+    given = []
+    if values.request is not None:
+        body, kind = body_of(values.request)
+        given.append(Request(values.content_type or kind, body))
+    elif values.content_type is not None:
+        raise AutoTuneError("--content-type is about a --request, and there is none")
+    seconds = DEFAULT_S if values.seconds is None else values.seconds
+    return TuneOptions(values.p99_ms, values.load, seconds, values.apply, given)
 
 
 def body_of(text: str) -> tuple[bytes, str]:

@@ -12,7 +12,7 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
-from nbserve.notebook import attend, cell, options, profile, verbs
+from nbserve.notebook import attend, cell, options, profile, tune, verbs
 from nbserve.notebook.console import has_input
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.panels import can_show, panels
@@ -54,7 +54,7 @@ class ServeMagics(Magics):
     @no_var_expand
     @line_magic("serve")
     def serve_line(self, line: str) -> Any:
-        """Work on what is served: %serve status, panel, predict, profile, debug, config, logs, stop; %serve --help."""
+        """Work on what is served: status, panel, predict, profile, tune, debug, config, logs, stop; %serve --help."""
         with told_shortly(self.shell):
             return verbs.run(verbs.Face(self.shell, home(), self._watches), line)
 
@@ -108,6 +108,7 @@ def load(shell: InteractiveShell) -> None:
     for kind, show in (("text/html", _endpoint_html), ("text/plain", _endpoint_text)):
         shell.display_formatter.formatters[kind].for_type(Endpoint, show)
     profile.register(shell)
+    tune.register(shell)
     try:
         home().start()
     except NbserveError:
@@ -123,6 +124,7 @@ def unload(shell: InteractiveShell) -> None:
     for kind in ("text/html", "text/plain"):
         shell.display_formatter.formatters[kind].pop(Endpoint, None)
     profile.unregister(shell)
+    tune.unregister(shell)
     watches().leave_cards()
     panels().leave_pictures()
     home().stop()

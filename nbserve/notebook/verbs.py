@@ -1,4 +1,4 @@
-"""The verbs of `%serve`: status, panel, predict, profile, debug, config, logs, stop. Runs in the kernel."""
+"""The verbs of `%serve`: status, panel, predict, profile, tune, debug, config, logs, stop. Runs in the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from IPython.display import display
 from nbserve.config import EndpointConfig
 from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
-from nbserve.notebook import attend, cell, debug, freetext, options, profile
+from nbserve.notebook import attend, cell, debug, freetext, options, profile, tune
 from nbserve.notebook.failure import show_below
 from nbserve.notebook.panels import panels
 from nbserve.notebook.progress import ProgressLine
@@ -89,6 +89,7 @@ def all_verbs() -> dict[str, Verb]:
         "panel": Verb(panel, _panel),
         "predict": Verb(predict, _predict),
         "profile": Verb(profile.parser(), _profile),
+        "tune": Verb(tune.parser(), _tune),
         "debug": Verb(debug.parser(), _debug),
         "config": Verb(config, _config),
         "logs": Verb(logs, _logs),
@@ -125,6 +126,11 @@ def _predict(face: Face, parser: options.Parser, rest: str) -> Any:
 def _profile(face: Face, parser: options.Parser, rest: str) -> Any:
     name, asked = profile.asked_of(face.shell, parser, rest)
     return profile.run(face.shell, face.home.endpoint(name, face.tell), asked)
+
+
+def _tune(face: Face, parser: options.Parser, rest: str) -> Any:
+    name, asked = tune.asked_of(face.shell, parser, rest)
+    return tune.run(face.shell, face.home.endpoint(name, face.tell), asked)
 
 
 def _debug(face: Face, parser: options.Parser, rest: str) -> None:
@@ -177,7 +183,7 @@ def _settings(name: str, values: dict[str, Any]) -> Shown:
 def _asks_for_help(name: str, rest: str) -> bool:
     words = rest.split()
     # What these send or run may hold a --help of its own.
-    meant = {"predict": words[:1], "debug": words[:2], "profile": words[:2]}
+    meant = {"predict": words[:1], "debug": words[:2], "profile": words[:2], "tune": words[:2]}
     return options.wants_help(meant.get(name, words))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nbserve.tune.points import Ask, Goal, Load, Point, Reading, Settings
 
@@ -40,7 +40,11 @@ class Board:
 
     def best(self, settings: Settings) -> Point | None:
         """The most that these settings do within the goal; None when they never keep it."""
-        return max(filter(self.keeps, self.of(settings)), key=lambda point: point.throughput, default=None)
+        return _most(filter(self.keeps, self.of(settings)))
+
+    def best_within(self, settings: Settings) -> Point | None:
+        """The same up to the goal itself: what is to be beaten must not be held below it."""
+        return _most(point for point in self.of(settings) if point.keeps(self.goal.p99_ms))
 
     def nearest(self, settings: Settings) -> Point | None:
         """The least latency that these settings were seen with; None when they answered nothing well."""
@@ -49,6 +53,10 @@ class Board:
 
     def most_load(self, settings: Settings) -> float:
         return max((point.load.size for point in self.of(settings)), default=0.0)
+
+
+def _most(points: Iterable[Point]) -> Point | None:
+    return max(points, key=lambda point: point.throughput, default=None)
 
 
 def frontier(points: list[Point]) -> list[Point]:

@@ -102,17 +102,27 @@ class Point:
 
     @property
     def throughput(self) -> float:
-        """Good answers a second."""
-        return statistics.median(reading.throughput for reading in self.readings)
+        """Good answers a second. A disturbance makes them fewer, never more: of two readings the higher one counts."""
+        return statistics.median_high(reading.throughput for reading in self.readings)
 
     @property
     def p99_ms(self) -> float:
-        """A disturbance makes it larger, never smaller: of two readings the lower one counts."""
+        """Of two readings the lower one counts."""
         return statistics.median_low(reading.p99_ms for reading in self.readings)
 
     @property
     def p50_ms(self) -> float:
-        return statistics.median(reading.p50_ms for reading in self.readings)
+        return statistics.median_low(reading.p50_ms for reading in self.readings)
+
+    @property
+    def latest(self) -> Reading:
+        return self.readings[-1]
+
+    @property
+    def spread(self) -> float:
+        """How far its readings are apart, as a share of the highest."""
+        found = [reading.throughput for reading in self.readings]
+        return (max(found) - min(found)) / max(*found, 1e-9)
 
     @property
     def errors(self) -> dict[str, int]:

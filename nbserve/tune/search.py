@@ -2,12 +2,15 @@
 
 Each settings are judged by the most they do within the goal: the load goes up until latency passes the goal or
 throughput stays flat. From the best settings so far one coordinate after the other is changed, as long as that helps.
+Machines are disturbed, and change from minute to minute: who wins was measured in turns with who loses, and who lost
+by little, or by bad luck, gets a second chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
+from nbserve.tune import rivals
 from nbserve.tune.board import Board
 from nbserve.tune.points import Ask, Load, Point, Reading, Settings
 from nbserve.tune.space import COORDINATES, Coordinate, Space, highest
@@ -18,20 +21,17 @@ Decided = Generator[Ask, Reading, bool]
 
 # A load that brings less than this brings nothing.
 FLAT = 1.03
-# Less than this is no reason to change a setting; a window that waits costs those who come alone.
-LEAST_GAIN, LEAST_GAIN_OF_A_WINDOW = 1.03, 1.05
-# As good as the best, where it takes fewer workers or threads.
-AS_GOOD = 0.97
-# Nothing that a repetition would turn round.
-CLEARLY_MORE, CLEARLY_LESS = 1.15, 0.93
-MOST_READINGS = 3
+# More clients get no less, unless something disturbs.
+IMPLAUSIBLE = 0.9
+# Who has less than this share of the best is not looked at more closely.
+HOPELESS = 0.95
 # How much less latency counts, where nothing keeps the goal.
 NEARER = 0.9
 # Rungs of the ladder of loads: of the first ramp, and of later ones, which begin near the best.
 FIRST_STRIDE, STRIDE = 4, 2
 REQUESTS = 200
-LEAST_S, MOST_S = 0.6, 2.5
-WARM_SHARE = 0.4
+LEAST_S, MOST_S = 0.7, 2.5
+WARM_SHARE = 0.3
 # With less time than that, measurements are shorter, but not by more than that.
 USUAL_BUDGET_S, LEAST_SHORTENED = 60.0, 0.25
 
@@ -46,25 +46,32 @@ class Search:
     def __init__(self, space: Space, board: Board, current: Settings, budget_s: float) -> None:
         self.leader = current
         self.is_clear = False
+        self._current = current
         self._space = space
         self._board = board
         self._budget_s = budget_s
         self._loads = space.loads()
         self._tried = {current}
-        self._peak = 0.0
+        self._looked_at: set[Settings] = set()
         self._why = "the current settings"
 
     def asks(self) -> Asks:
         try:
             yield from self._ramp(self.leader, 0, FIRST_STRIDE, 0.0)
-            self._crown(self.leader)
             self._why = "well-known settings"
             for settings in self._space.seeds():
                 yield from self._challenge(settings)
             yield from self._climb()
+            while (yield from self._look_again()):
+                yield from self._climb()
+            yield from self._give_current_its_due()
             self.is_clear = True
         except _OutOfTime:
             return
+
+    def is_leaner(self, one: Settings, other: Settings) -> bool:
+        """Whether it takes fewer workers, or fewer threads with as many, or no window with as many."""
+        return self._cost(one) < self._cost(other)
 
     def _climb(self) -> Asks:
         has_moved = True
@@ -77,12 +84,15 @@ class Search:
 
     def _step(self, coordinate: Coordinate) -> Decided:
         """Go on from the leader along one line, up or down; whether another leads now."""
-        line = self._space.line(coordinate, self.leader)
-        own = line.index(self.leader)
-        for step in (2, 1, -2, -1):
-            if 0 <= own + step < len(line) and (yield from self._challenge(line[own + step])):
+        for neighbour in self._neighbours(coordinate):
+            if (yield from self._challenge(neighbour)):
                 return True
         return False
+
+    def _neighbours(self, coordinate: Coordinate) -> list[Settings]:
+        line = self._space.line(coordinate, self.leader)
+        own = line.index(self.leader)
+        return [line[own + step] for step in (2, 1, -2, -1) if 0 <= own + step < len(line)]
 
     def _challenge(self, candidate: Settings) -> Decided:
         """Whether the candidate is better than the leader, and leads now."""
@@ -94,10 +104,9 @@ class Search:
             won = yield from self._challenge_in_need(candidate)
         else:
             rung = self._start(candidate, champion)
-            yield from self._ramp(candidate, rung, STRIDE, champion.throughput * self._margin(candidate, CLEARLY_LESS))
+            yield from self._ramp(candidate, rung, STRIDE, HOPELESS * champion.latest.throughput)
             won = yield from self._wins(candidate)
-        if won:
-            self._crown(candidate)
+        self.leader = candidate if won else self.leader
         return won
 
     def _challenge_in_need(self, candidate: Settings) -> Decided:
@@ -108,10 +117,41 @@ class Search:
             return nearest is not None
         return nearest is not None and nearest.p99_ms < NEARER * leading.p99_ms
 
-    def _crown(self, settings: Settings) -> None:
-        self.leader = settings
-        best = self._board.best(settings)
-        self._peak = max(self._peak, best.throughput if best else 0.0)
+    def _look_again(self) -> Decided:
+        """Neighbours of the leader that may have lost because something disturbed them; whether one leads now."""
+        champion = self._board.best(self.leader)
+        if champion is None:
+            return False
+        self._why = "a second look"
+        for candidate in self._unlucky(champion):
+            self._looked_at.add(candidate)
+            best = self._board.best(candidate) or self._board.nearest(candidate)
+            if best is not None:
+                yield from self._again(best)
+            if (yield from self._wins(candidate)):
+                self.leader = candidate
+                return True
+        return False
+
+    def _unlucky(self, champion: Point) -> Iterator[Settings]:
+        """Those that would have to be disturbed no more than the champion was to be as good."""
+        enough = (HOPELESS - 2 * champion.spread) * champion.throughput
+        for settings in [neighbour for each in COORDINATES for neighbour in self._neighbours(each)]:
+            own = self._board.of(settings)
+            if settings not in self._looked_at and own and max(point.throughput for point in own) > enough:
+                yield settings
+
+    def _give_current_its_due(self) -> Asks:
+        """What the winner is measured against in the end must be the best of the current settings."""
+        best = self._board.best(self._current)
+        if best is None or self.leader == self._current:
+            return
+        self._why = "the current settings"
+        for point in self._board.of(self._current):
+            if point.load.size > best.load.size and len(point.readings) < rivals.MOST_ROUNDS:
+                yield from self._again(point)
+        best = self._board.best(self._current) or best
+        yield from self._ascend(self._current, self._loads.index(best.load), STRIDE, best)
 
     def _is_moot(self, candidate: Settings) -> bool:
         """Whether it would do just what the leader does: no batch was ever as large as either lets it be."""
@@ -144,60 +184,68 @@ class Search:
     def _ascend(self, settings: Settings, low: int, stride: int, point: Point) -> Asks:
         """From a load that keeps the goal to the highest that does and brings more."""
         top = len(self._loads) - 1
-        high = low
+        high, above = low, point
         while high == low and low < top:
             high = min(low + stride, top)
-            above = yield from self._measure(settings, high)
-            if self._is_more(above, point) and self._board.keeps(above):
+            above = yield from self._measure(settings, high, point)
+            if self._board.keeps(above) and _is_more(above, point):
                 low, point = high, above
-        while high - low > 1 and self._is_more(above, point):
+                # The rates of an open loop are close, and may have far to go.
+                stride *= 1 if self._space.goal.rate is None else 2
+        while high - low > 1 and _is_more(above, point):
             middle = (low + high) // 2
-            between = yield from self._measure(settings, middle)
+            between = yield from self._measure(settings, middle, point)
             if self._board.keeps(between):
                 low, point = middle, between
             else:
                 high, above = middle, between
 
-    def _is_more(self, above: Point, point: Point) -> bool:
-        return above.throughput > FLAT * point.throughput
-
     def _wins(self, candidate: Settings) -> Decided:
-        """Compare the best of both; what is close is measured again, in turns."""
-        while True:
-            own, champion = self._board.best(candidate), self._board.best(self.leader)
-            if own is None or champion is None:
-                return own is not None
-            ratio = own.throughput / champion.throughput
-            if ratio > CLEARLY_MORE or ratio < self._margin(candidate, CLEARLY_LESS):
-                return ratio > CLEARLY_MORE
-            fewer = min((own, champion), key=lambda point: len(point.readings))
-            if len(fewer.readings) >= MOST_READINGS or (len(fewer.readings) > 1 and _is_apart(own, champion)):
-                return self._is_better(candidate, own, champion)
-            yield from self._again(fewer)
+        """Measure the best of both in turns until it is clear who has more; leaner settings need no more."""
+        own, champion = self._board.best(candidate), self._board.best(self.leader)
+        if own is None or champion is None:
+            return own is not None
+        match = rivals.Match(self._is_leaner_now(candidate), self._least_gain(candidate))
+        if own.throughput < HOPELESS * champion.latest.throughput:
+            return False
+        while match.is_open:
+            if match.rounds:
+                yield from self._again(own)
+            yield from self._again(champion)
+            match.add(own.latest.throughput / max(champion.latest.throughput, 1e-9))
+        return match.is_won and self._board.keeps(own)
 
-    def _is_better(self, candidate: Settings, own: Point, champion: Point) -> bool:
-        if self._is_leaner(candidate):
-            return own.throughput >= AS_GOOD * self._peak
+    def _is_leaner_now(self, candidate: Settings) -> bool:
+        return self.is_leaner(candidate, self.leader)
+
+    def _least_gain(self, candidate: Settings) -> float:
         is_new_window = candidate.policy == "window" and self.leader.policy == "adaptive"
-        least = LEAST_GAIN_OF_A_WINDOW if is_new_window else LEAST_GAIN
-        return own.throughput > least * champion.throughput and _is_apart(own, champion)
-
-    def _is_leaner(self, candidate: Settings) -> bool:
-        return self._cost(candidate) < self._cost(self.leader)
+        return rivals.LEAST_GAIN_OF_A_WINDOW if is_new_window else rivals.LEAST_GAIN
 
     def _cost(self, settings: Settings) -> tuple[int, int, bool]:
         return settings.workers, settings.threads(self._space.cores), settings.policy == "window"
 
-    def _margin(self, candidate: Settings, otherwise: float) -> float:
-        """Which share of the champion's throughput is still worth a repetition."""
-        return otherwise if self._is_leaner(candidate) else max(otherwise, 0.98)
-
-    def _measure(self, settings: Settings, rung: int) -> Measured:
+    def _measure(self, settings: Settings, rung: int, below: Point | None = None) -> Measured:
+        """A load once, and once more where something may have disturbed it; `below` is what a lower load brought."""
         load = self._loads[rung]
         known = self._board.find(settings, load)
         if known is not None:
             return known
-        return (yield from self._read(settings, load, self._board.of(settings)[-1:]))
+        point = yield from self._read(settings, load, self._board.of(settings)[-1:])
+        while len(point.readings) < self._patience(settings) and self._is_doubtful(point, below):
+            yield from self._again(point)
+        return point
+
+    def _patience(self, settings: Settings) -> int:
+        return 3 if settings == self._current else 2
+
+    def _is_doubtful(self, point: Point, below: Point | None) -> bool:
+        """Few of its requests were late, or more clients got less."""
+        if point.errors or self._board.keeps(point):
+            return False
+        is_late_in_part = point.p50_ms <= self._space.goal.p99_ms
+        is_less = below is not None and point.throughput < IMPLAUSIBLE * below.throughput
+        return is_late_in_part or is_less
 
     def _again(self, point: Point) -> Measured:
         return (yield from self._read(point.settings, point.load, [point]))
@@ -217,8 +265,5 @@ class Search:
         return short * min(MOST_S, max(LEAST_S, REQUESTS / max(expected, 1e-9)))
 
 
-def _is_apart(one: Point, other: Point) -> bool:
-    """Whether each reading of the one is on the same side of each of the other."""
-    mine = [reading.throughput for reading in one.readings]
-    others = [reading.throughput for reading in other.readings]
-    return min(mine) > max(others) or max(mine) < min(others)
+def _is_more(above: Point, point: Point) -> bool:
+    return above.throughput > FLAT * point.throughput

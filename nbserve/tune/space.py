@@ -93,12 +93,14 @@ def _with(values: Iterable[int], own: int) -> list[int]:
     return sorted({*values, own})
 
 
-def most_workers(cores: int, gpus: int, is_on_gpu: bool, worker_bytes: int, free_bytes: int, running: int) -> int:
-    """How many workers may be started beside `running` ones for this: as many as there are cores, or two on each GPU,
-    and no more than fit into memory."""
-    by_device = WORKERS_PER_GPU * max(1, gpus) if is_on_gpu else cores
-    by_memory = free_bytes // max(1, worker_bytes) - running
-    return max(1, min(by_device, by_memory))
+def workers_by_device(cores: int, gpus: int, is_on_gpu: bool) -> int:
+    """More workers than these only wait for each other."""
+    return WORKERS_PER_GPU * max(1, gpus) if is_on_gpu else cores
+
+
+def most_workers(by_device: int, worker_bytes: int, free_bytes: int, beside: int) -> int:
+    """How many may be tried: no more than fit into memory with those that run `beside` them."""
+    return max(1, min(by_device, free_bytes // max(1, worker_bytes) - beside))
 
 
 def highest(loads: Sequence[Load], size: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ RESTART_S = 0.2
 class Simulated:
     """A batch of B takes `fixed_ms + row_ms * B` on one core; `parallel` of it is shared by threads.
 
-    What `waits` (for a GPU, say) takes no core. `front_per_s` is what the server in front of the workers can do.
+    What `waits` (for a GPU, say) takes no core. `front_per_s` is what the server in front of the workers can do. A
+    share of the measurements is `disturbed`, by half and more, and `drift` makes the machine slower and faster again.
     """
 
     fixed_ms: float
@@ -31,6 +33,8 @@ class Simulated:
     front_per_s: float = 20_000.0
     come_back_ms: float = 0.3
     noise: float = 0.0
+    disturbed: float = 0.0
+    drift: float = 0.0
     asks: list[Ask] = field(default_factory=list)
     _seen: Counter[tuple[Settings, Load]] = field(default_factory=Counter)
 
@@ -40,9 +44,14 @@ class Simulated:
         self._seen[ask.settings, ask.load] += 1
         changed_s = RESTART_S if last != ask.settings else 0.0
         throughput, p99_ms = self.truth(ask.settings, ask.load)
-        noise = self._noise(ask)
+        speed = 1 + self.noise * (2 * self._chance(ask, "noise") - 1)
+        speed *= 1 - self.drift * (0.5 - 0.5 * math.cos(len(self.asks) / 10))
+        stall = 1.0
+        if self._chance(ask, "is disturbed") < self.disturbed:
+            speed *= 0.4 + 0.4 * self._chance(ask, "by how much")
+            stall = 4.0
         spent_s = ask.seconds + ask.warm_s + SET_UP_S + changed_s
-        return Reading(throughput * noise, p99_ms / noise / 1.2, p99_ms / noise, 200, spent_s)
+        return Reading(throughput * speed, p99_ms / speed / 1.2, stall * p99_ms / speed, 200, spent_s)
 
     def truth(self, settings: Settings, load: Load) -> tuple[float, float]:
         """Answers a second and the 99th percentile in milliseconds."""
@@ -76,11 +85,10 @@ class Simulated:
         crowd = max(1.0, settings.workers * threads / self.cores)
         return work_ms * (1 - self.parallel + self.parallel / min(threads, self.cores)) * crowd**1.5
 
-    def _noise(self, ask: Ask) -> float:
-        """The same in each run, and another one for each repetition."""
-        key = f"{ask.settings} {ask.load} {self._seen[ask.settings, ask.load]}"
-        fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32
-        return 1 + self.noise * (2 * fraction - 1)
+    def _chance(self, ask: Ask, what: str) -> float:
+        """From 0 to 1, the same in each run, and another one for each repetition."""
+        key = f"{ask.settings} {ask.load} {self._seen[ask.settings, ask.load]} {what}"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") / 2**32
 
 
 def space(endpoint: Simulated, goal: Goal) -> Space:
@@ -125,6 +133,7 @@ def within(endpoint: Simulated, goal: Goal, settings: Settings) -> float:
     return max((rate for rate, p99_ms in known if p99_ms <= goal.p99_ms), default=0.0)
 
 
-def fresh(endpoint: Simulated, noise: float = 0.0) -> Simulated:
-    """The same, of which nothing was asked yet."""
-    return replace(endpoint, noise=noise, asks=[], _seen=Counter())
+def fresh(endpoint: Simulated, **changes: float) -> Simulated:
+    """The same without noise, of which nothing was asked yet."""
+    calm = {"noise": 0.0, "disturbed": 0.0, "drift": 0.0, **changes}
+    return replace(endpoint, **calm, asks=[], _seen=Counter())  # type: ignore[arg-type]

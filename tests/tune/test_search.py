@@ -8,7 +8,7 @@ import pytest
 
 from nbserve.tune.board import frontier
 from nbserve.tune.points import Ask, Goal, Load, Point, Reading, Settings
-from nbserve.tune.space import Space, ladder, most_workers
+from nbserve.tune.space import Space, ladder, most_workers, workers_by_device
 from tests.tune.simulated import Simulated, fresh, most, tuned, within
 
 SHAPES = {
@@ -25,27 +25,53 @@ SHAPES = {
 OTHER_START = Settings(2, 1, 4, "window", 10.0)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.03, 0.06])
 @pytest.mark.parametrize("current", [Settings(), OTHER_START])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_comes_near_the_best_of_all_in_few_measurements(shape: str, current: Settings, noise: float) -> None:
+def test_it_comes_near_the_best_of_all_in_few_measurements(shape: str, current: Settings) -> None:
     kind, p99_ms = SHAPES[shape]
-    endpoint, goal = fresh(kind, noise), Goal(p99_ms)
+    endpoint, goal = fresh(kind), Goal(p99_ms)
     search, board = tuned(endpoint, goal, current)
-    assert within(fresh(endpoint), goal, search.leader) >= 0.95 * most(fresh(endpoint), goal)
+    assert within(endpoint, goal, search.leader) >= 0.95 * most(endpoint, goal)
     assert search.is_clear
-    assert len(endpoint.asks) <= 70
-    assert board.spent_s <= 80
+    assert len(endpoint.asks) <= 80
+    assert board.spent_s <= 90
+
+
+NOISY = {"noise": 0.05, "disturbed": 0.15}
+
+
+@pytest.mark.parametrize("machine", [{"noise": 0.06}, NOISY, {**NOISY, "drift": 0.3}])
+@pytest.mark.parametrize("current", [Settings(), OTHER_START])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_does_so_on_a_machine_that_does_other_things_too(
+    shape: str, current: Settings, machine: dict[str, float]
+) -> None:
+    kind, p99_ms = SHAPES[shape]
+    endpoint, goal = fresh(kind, **machine), Goal(p99_ms)
+    search, board = tuned(endpoint, goal, current)
+    assert within(endpoint, goal, search.leader) >= 0.9 * most(endpoint, goal)
+    assert board.spent_s <= 101
+
+
+@pytest.mark.parametrize("shape", ["both", "cost of a row", "eight cores"])
+def test_the_settings_to_beat_get_their_due(shape: str) -> None:
+    """What a proof compares with is near the best that they can do, though much was disturbed."""
+    kind, p99_ms = SHAPES[shape]
+    endpoint, goal = fresh(kind, **NOISY), Goal(p99_ms)
+    _, board = tuned(endpoint, goal)
+    found = board.best_within(Settings())
+    assert found is not None
+    assert endpoint.truth(Settings(), found.load)[0] >= 0.9 * within(endpoint, goal, Settings())
 
 
 @pytest.mark.parametrize("shape", ["cheap", "waits for a GPU", "cost of a row", "both", "eight cores"])
 def test_a_rate_that_must_be_served_is_where_it_begins(shape: str) -> None:
     kind, p99_ms = SHAPES[shape]
-    endpoint, goal = fresh(kind, 0.03), Goal(p99_ms, rate=100.0)
+    endpoint, goal = fresh(kind, noise=0.03), Goal(p99_ms, rate=100.0)
     search, _ = tuned(endpoint, goal)
     assert all(ask.load.rate is not None and ask.load.rate >= 100 for ask in endpoint.asks)
     # Neighbouring rates are a tenth apart.
-    assert within(fresh(endpoint), goal, search.leader) >= 0.9 * most(fresh(endpoint), goal)
+    assert within(endpoint, goal, search.leader) >= 0.9 * most(endpoint, goal)
 
 
 def test_settings_that_cannot_serve_the_rate_are_left_behind() -> None:
@@ -75,11 +101,11 @@ def test_it_keeps_to_its_time(budget_s: float) -> None:
     set_up_s = 0.3
     assert board.spent_s <= budget_s + set_up_s
     assert board.best(search.leader) is not None
-    assert search.is_clear is (budget_s > 5)
+    assert search.is_clear is (budget_s > 10)
 
 
 def test_the_same_measurements_lead_to_the_same_questions() -> None:
-    first, second = fresh(Simulated(4, 0.5), 0.05), fresh(Simulated(4, 0.5), 0.05)
+    first, second = fresh(Simulated(4, 0.5), noise=0.05), fresh(Simulated(4, 0.5), noise=0.05)
     tuned(first, Goal(50.0))
     tuned(second, Goal(50.0))
     assert first.asks == second.asks
@@ -121,7 +147,7 @@ def test_measurements_of_slow_handlers_take_longer() -> None:
     fast, slow = Simulated(0.2, 0.04), Simulated(0.2, 20)
     tuned(fast, Goal(20.0))
     tuned(slow, Goal(500.0))
-    assert fast.asks[5].seconds == pytest.approx(0.6)
+    assert fast.asks[5].seconds == pytest.approx(0.7)
     assert slow.asks[5].seconds > 2.0
 
 
@@ -136,7 +162,7 @@ def test_the_frontier_is_what_nothing_beats_in_both() -> None:
 def test_of_two_readings_the_less_disturbed_one_counts() -> None:
     readings = [Reading(100, 1.0, 50.0, 100, 1.0), Reading(110, 1.0, 8.0, 100, 1.0)]
     point = Point(Settings(), Load(), readings)
-    assert (point.throughput, point.p99_ms) == (105, 8.0)
+    assert (point.throughput, point.p99_ms) == (110, 8.0)
     assert point.keeps(8.0)
     readings.append(Reading(120, 1.0, 9.0, 100, 1.0))
     assert (point.throughput, point.p99_ms) == (110, 9.0)
@@ -188,11 +214,11 @@ def test_a_queue_bounds_the_clients() -> None:
 
 
 def test_workers_are_bounded_by_device_and_memory() -> None:
+    assert [workers_by_device(8, 0, False), workers_by_device(8, 2, True)] == [8, 4]
     gib = 2**30
-    assert most_workers(8, 0, False, gib // 4, 100 * gib, running=1) == 8
-    assert most_workers(8, 2, True, gib // 4, 100 * gib, running=1) == 4
-    assert most_workers(8, 0, False, gib, 5 * gib, running=1) == 4
-    assert most_workers(8, 0, False, gib, gib // 2, running=1) == 1
+    assert most_workers(8, gib // 4, 100 * gib, beside=1) == 8
+    assert most_workers(8, gib, 5 * gib, beside=1) == 4
+    assert most_workers(8, gib, gib // 2, beside=1) == 1
 
 
 def test_an_ask_says_what_it_is_about() -> None:
