@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.panels import FakeServer, held, sample, worker
+from tests.browser.panels import FakeServer, held, refusal, sample, worker
 
 pytestmark = pytest.mark.browser
 
@@ -149,10 +149,12 @@ def test_nothing_moves_when_numbers_do(new_page: NewPage, width: int) -> None:
         server.tick(throughput=123_456.0 + i, latency_ms=big, queued=1024, errors=999)
         expect(page.locator(".throughput .figure").first).to_have_text(f"123,45{6 + i}/s")
         assert page.evaluate(BOXES) == before
-    for name in ("max_batch_size", "policy"):
-        server.answers["PATCH"] = lambda route: route.fulfill(status=400, json={"message": "it cannot be that " * 5})
+    server.answers["PATCH"] = refusal(400, "it cannot be that, nor that " * 5)
+    for name in ("max_batch_size", "queue_size"):
         knob = page.locator(f".knob.{name} input").first
-        knob.dispatch_event("change") if name == "policy" else knob.press("ArrowRight")
+        knob.fill("0")
+        knob.press("Enter")
+    expect(page.locator(".refused")).to_have_count(2)
     assert page.evaluate(BOXES) == before
     server.hang_up()
     expect(page.locator(".panel")).to_have_attribute("data-presence", "lost")

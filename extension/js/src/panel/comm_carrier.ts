@@ -28,12 +28,13 @@ export class CommCarrier implements Carrier {
   readonly way = "through the kernel: waits while a cell runs";
   private readonly waiting = new Map<number, (answer: Answer) => void>();
   /** Several views of one model hear all replies: they must not take each other's for their own. */
-  private last = Math.floor(Math.random() * 2 ** 40);
+  private readonly view = Math.floor(Math.random() * 2 ** 40);
+  private last = this.view;
 
   constructor(private readonly model: Model) {}
 
   follow(onLine: (line: Line) => void, onConnection: (connection: Connection) => void): () => void {
-    const watch = new Watch(() => this.model.send({ op: "follow" }), onConnection);
+    const watch = new Watch(() => this.model.send({ op: "follow", view: this.view }), onConnection);
     const listener = (message: Message, buffers: DataView[]): void => {
       if (message.op === "reply") return this.settle(message, buffers);
       watch.heard(message.line.event === "gone");
@@ -44,7 +45,7 @@ export class CommCarrier implements Carrier {
     return () => {
       watch.stop();
       this.model.off("msg:custom", listener);
-      this.model.send({ op: "unfollow" });
+      this.model.send({ op: "unfollow", view: this.view });
     };
   }
 

@@ -13,7 +13,8 @@ class KnobView {
   readonly element: HTMLElement;
   protected readonly id = `nbserve-knob-${++ids}`;
   protected readonly knob: Knob;
-  private readonly hint: HTMLElement;
+  private readonly hint = h("span");
+  private readonly line: HTMLElement;
 
   constructor(
     protected readonly tuner: Tuner,
@@ -22,16 +23,17 @@ class KnobView {
     private readonly told: string,
   ) {
     this.knob = tuner.knob(name);
-    this.hint = h("p", { class: "hint", id: `${this.id}-hint`, role: "status" }, told);
+    this.line = h("p", { class: "hint", id: `${this.id}-hint`, role: "status" }, this.hint);
     this.element = h("div", { class: `knob ${name}`, role: "group", "aria-label": label }, h("label", { for: this.id }, label));
   }
 
   update(): void {
     const { error, isPending } = this.knob;
+    const told = this.purpose();
     this.element.classList.toggle("pending", isPending);
     this.element.classList.toggle("refused", !!error);
     this.element.setAttribute("aria-busy", String(isPending));
-    say(this.hint, error ?? (isPending ? "setting\u2026" : this.told), error ?? this.told);
+    say(this.hint, error ?? (isPending ? "setting\u2026" : told), error ?? told);
   }
 
   enable(isOn: boolean): void {
@@ -40,7 +42,12 @@ class KnobView {
   }
 
   protected append(...controls: HTMLElement[]): void {
-    this.element.append(...controls, this.hint);
+    this.element.append(...controls, this.line);
+  }
+
+  /** What the knob is for. */
+  protected purpose(): string {
+    return this.told;
   }
 
   protected move(value: number | string): void {
@@ -195,9 +202,11 @@ export class Choice extends KnobView {
   }
 
   override update(): void {
-    const { value, error, isPending } = this.knob;
     super.update();
-    for (const input of this.inputs) input.checked = input.value === value;
-    if (!error && !isPending) say(this.element.querySelector(".hint")!, this.choices[String(value)] ?? "");
+    for (const input of this.inputs) input.checked = input.value === this.knob.value;
+  }
+
+  protected override purpose(): string {
+    return this.choices[String(this.knob.value)] ?? "";
   }
 }

@@ -18,7 +18,7 @@ export class StageBar {
       const swatch = h("i", { class: `swatch stage ${part.name}` });
       this.legend.append(h("div", {}, h("dt", { title: part.meaning }, swatch, part.label), h("dd", {}), h("dd", { class: "share" })));
     }
-    this.element = h("div", {}, this.bar, this.legend);
+    this.element = h("div", { class: "stages" }, this.bar, this.legend);
   }
 
   show(stagesMs: Record<string, number>): void {
