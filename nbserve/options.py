@@ -248,7 +248,7 @@ def tune_options_of(values: argparse.Namespace) -> TuneOptions:
     elif values.content_type is not None:
         raise AutoTuneError("--content-type is about a --request, and there is none")
     seconds = DEFAULT_S if values.seconds is None else values.seconds
-    return TuneOptions(values.p99_ms, values.load, seconds, values.apply, given)
+    return TuneOptions(values.p99_ms, values.load, seconds, values.apply, tuple(given))
 
 
 def body_of(text: str) -> tuple[bytes, str]:

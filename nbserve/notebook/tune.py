@@ -64,7 +64,7 @@ def asked_of(shell: InteractiveShell, parser: options.Parser, line: str) -> tupl
     body, kind = encode(freetext.request(given, functools.partial(cell.evaluate, shell)))
     request = Request(values.content_type or kind, body)
     values.content_type = None
-    return values.name, dataclasses.replace(tune_options_of(values), requests=[request])
+    return values.name, dataclasses.replace(tune_options_of(values), requests=(request,))
 
 
 def run(shell: InteractiveShell, endpoint: Endpoint, asked: TuneOptions) -> Tuned:

@@ -15,6 +15,7 @@ from nbserve.errors import AutoTuneError
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.requests import chosen
 from nbserve.tune.board import Board
+from nbserve.tune.crowd import Crowd
 from nbserve.tune.limits import Limits
 from nbserve.tune.meter import Meter, meter, refuse_failures
 from nbserve.tune.options import TuneOptions
@@ -59,6 +60,7 @@ class Run:
         self._on_state = on_state
         self._began_s = time.monotonic()
         self._before = endpoint.stats()
+        self._crowd = Crowd(endpoint.server.run_file.pid)
         self._requests = chosen(endpoint, options.requests)
         self._limits = Limits.of(endpoint, self._before)
         self._current = Settings.of(self._before["settings"])
@@ -97,6 +99,7 @@ class Run:
             is_clear=self._search.is_clear,
             is_interrupted=is_interrupted,
             disturbing=_requests(after) - _requests(self._before) if after else 0,
+            crowd=self._crowd.share(),
             limit=self._limits.told(self._search.leader),
         )
 

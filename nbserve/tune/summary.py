@@ -17,6 +17,7 @@ WIDTH = 110
 SHOWN = 5
 # More requests than these from others change what is measured.
 FEW_REQUESTS = 20
+SMALL_CROWD = 0.1
 
 
 class Row(NamedTuple):
@@ -31,10 +32,11 @@ class Row(NamedTuple):
 
 def text(tuned: Tuned, command: str = "%serve") -> str:
     """The whole; `command` is what the settings are applied with."""
-    told = [*notes(tuned), *(f"{before} {code}" for before, code in next_steps(tuned, command))]
+    # Code is not wrapped: it is there to be copied.
+    steps = [f"  {before} {code}" for before, code in next_steps(tuned, command)]
     table = map(_line, rows(tuned.state, tuned.proof))
     head = f"  {'':8}{'requests/s':>11}{'p99':>10}  {'under':<18}settings"
-    return "\n".join([headline(tuned), head, *table, *map(_wrapped, told)])
+    return "\n".join([headline(tuned), head, *table, *map(_wrapped, notes(tuned)), *steps])
 
 
 def headline(tuned: Tuned) -> str:
@@ -103,6 +105,11 @@ def notes(tuned: Tuned) -> Iterator[str]:
             f"clients sent {tuned.disturbing:,} requests to {tuned.name} meanwhile, which took part of the machine: "
             f"the figures are lower than they could be"
         )
+    if tuned.crowd > SMALL_CROWD:
+        yield (
+            f"other processes took {tuned.crowd:.0%} of this machine's CPU time meanwhile: the figures are lower than "
+            f"they could be, and less sure"
+        )
     if tuned.limit:
         yield tuned.limit
     if failed := failures(state):
@@ -117,7 +124,9 @@ def _end(tuned: Tuned) -> str:
 
 def next_steps(tuned: Tuned, command: str) -> Iterator[tuple[str, str]]:
     """What to do next, and the code for it."""
-    change = f"{command} config {tuned.name} {' '.join(f'{key}={value}' for key, value in tuned.settings.items())}"
+    now = tuned.state.current.as_dict()
+    changes = [f"{name}={value}" for name, value in tuned.settings.items() if value != now[name]]
+    change = f"{command} config {tuned.name} {' '.join(changes)}"
     cell = f"%%serve {tuned.name} {tuned.options}".rstrip()
     if tuned.is_applied:
         yield "applied; for when the cell runs again:", cell

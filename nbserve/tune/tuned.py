@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Tuned:
     """`best` and `current` are points: settings with the most that they do within the goal.
 
-    `disturbing` requests came from clients meanwhile; `limit` says what kept the search from more workers.
+    `disturbing` requests came from clients meanwhile, and others took the share `crowd` of a machine that had no time
+    left; `limit` says what kept the search from more workers.
     """
 
     endpoint: Endpoint = field(repr=False)
@@ -32,6 +33,7 @@ class Tuned:
     is_interrupted: bool = False
     is_applied: bool = False
     disturbing: int = 0
+    crowd: float = 0.0
     limit: str = ""
 
     @property
