@@ -107,10 +107,13 @@ class Lab:
             page.wait_restored()
             if notebook:
                 page.wait_idle()
+            else:
+                # It comes after everything else, and takes the focus.
+                page.page.wait_for_function("window.jupyterapp.shell.activeWidget?.id.startsWith('launcher')")
             yield page
         finally:
             context.close()
-        assert not page.errors
+        assert page.errors == []
 
     def address(self, path: str) -> str:
         """What a page of this server asks for `path` below base_url."""

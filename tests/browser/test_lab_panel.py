@@ -63,17 +63,22 @@ class Notebook:
     def workers(self) -> Locator:
         return self.panel.get_by_role("row").filter(has_text=re.compile("cpu"))
 
+    def brightness(self) -> float:
+        """Of the panel's own ground, from 0 to 255."""
+        ground = "element => getComputedStyle(element.closest('.panel')).backgroundColor"
+        return float(re.findall(r"[0-9.]+", self.presence.evaluate(ground))[1])
+
     def is_busy(self) -> bool:
         return bool(self.page.page.evaluate(f"{KERNEL}?.status === 'busy'"))
 
 
-@pytest.fixture(scope="module", params=[LIGHT, DARK], ids=["light", "dark"])
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     modules = ROOT / ".venvs" / BEFORE_SUBSHELLS
     assert modules.is_dir(), "ipykernel 6 is not installed beside the other: run the tests with `make test`"
     add_kernel(folder, BEFORE_SUBSHELLS, modules)
-    with running_lab(folder, theme=request.param) as lab:
+    with running_lab(folder) as lab:
         yield lab
 
 
@@ -155,6 +160,15 @@ def test_a_held_worker_is_shown_with_the_line_that_attaches(lab: Lab, browser: B
         asking.join(60)
         expect(row).to_have_count(0)
     assert answers == [(200, ["stop here"])]
+
+
+def test_it_follows_jupyters_theme(lab: Lab, browser: Browser) -> None:
+    with opened(lab, browser) as notebook:
+        assert notebook.brightness() > 200
+        notebook.page.command("apputils:change-theme", theme=DARK)
+        wait_until(lambda: notebook.brightness() < 60)
+        notebook.page.command("apputils:change-theme", theme=LIGHT)
+        wait_until(lambda: notebook.brightness() > 200)
 
 
 def test_a_saved_notebook_keeps_its_picture(lab: Lab, browser: Browser) -> None:
