@@ -176,9 +176,9 @@ def _made(widgets: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _widget(kind: Any, name: str, value: Any, options: Mapping[str, Any]) -> Any:
     if "max" in options:
         options = {**options, "max": max(value, options["max"])}
-    style = {"description_width": "10em"}
+    style = {"description_width": "12em"}
     return kind(
-        value=value, description=name, tooltip=HELP_TEXTS[name], style=style, layout={"width": "28em"}, **options
+        value=value, description=name, tooltip=HELP_TEXTS[name], style=style, layout={"width": "32em"}, **options
     )
 
 

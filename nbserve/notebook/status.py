@@ -30,6 +30,9 @@ class Shown:
     html: str
     text: str
 
+    def __str__(self) -> str:
+        return self.text
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html, "text/plain": self.text}
 
@@ -154,7 +157,7 @@ def _card_html(endpoint: Mapping[str, Any], head: str, rows: Sequence[tuple[str,
 
 
 def _card_row_html(key: str, value: str) -> str:
-    label = f"<td style='{_CELL};{_FAINT}'>{key}</td>"
+    label = f"<td style='{_CELL};{_UNBROKEN};{_FAINT}'>{key}</td>"
     return f"<tr style='background:none'>{label}<td style='{_CELL}'>{_value_html(key, value)}</td></tr>"
 
 

@@ -201,6 +201,19 @@ def test_pictures_of_an_endpoint_change_together_when_there_is_news(kernel: Any)
     assert threads_are(kernel, "[]")
 
 
+def test_an_endpoint_that_is_served_again_at_once_is_followed_anew(kernel: Any) -> None:
+    served(kernel)
+    kernel.ok("%serve stop echo")
+    outcome, widget = served(kernel)
+    [picture] = pictures(outcome)
+    assert kernel.ok(THREADS).value == "['nbserve-picture-echo']"
+    before = png(picture)
+    kernel.ok("%serve config echo max_batch_size=12")
+    assert kernel.follow(lambda: png(picture) != before, within_s=30)
+    widget.send({"op": "follow"})
+    assert kernel.follow(lambda: [line["event"] for line in lines(widget)[-2:]] == ["stats", "stats"])
+
+
 def test_running_a_cell_again_piles_nothing_up(kernel: Any) -> None:
     _, first = served(kernel)
     widgets = len(kernel.widgets)

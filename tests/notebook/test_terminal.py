@@ -14,6 +14,7 @@ SESSION = """\
 get_ipython().run_line_magic('load_ext', 'nbserve')
 get_ipython().run_cell_magic('serve', 'echo --workers 2', 'def echo(requests):\\n    return requests\\n')
 get_ipython().run_line_magic('serve', 'status')
+get_ipython().run_line_magic('serve', 'panel echo')
 answer = get_ipython().run_line_magic('serve', 'predict echo [1, 2]')
 print("answer", answer)
 """
@@ -35,6 +36,8 @@ if __name__ == "__main__":
     endpoint = nbserve.serve(Triple, on_progress=lambda text: print("...", text))
     print(endpoint.name, endpoint.predict(14))
     print("IPython" in sys.modules)
+    if "panel" in sys.argv:
+        endpoint.panel()
 """
 
 
@@ -52,6 +55,9 @@ def test_plain_ipython_prints_lines(tmp_path: Path) -> None:
     assert "echo: capturing the handler" in said
     assert "2 ready (cpu)" in said
     assert "<div" not in said
+    assert said.count("curl ") == 2
+    assert "now      0 answers/s" in said
+    assert "picture" not in said
     assert "answer [1, 2]" in said
 
 
@@ -75,3 +81,11 @@ def test_a_program_needs_no_ipython(tmp_path: Path) -> None:
     said = run("program.py", folder=tmp_path)
     assert "triple 42" in said
     assert said.splitlines()[-1] == "False"
+
+
+def test_a_program_prints_what_a_panel_says(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    said = run("program.py", "panel", folder=tmp_path)
+    assert "1 ready (cpu)" in said
+    assert "answers/s" in said
+    assert "<div" not in said
