@@ -132,13 +132,14 @@ def test_load_that_is_refused_says_why(server: FakeServer) -> None:
 
 def test_a_profile_is_shown_in_a_frame_that_may_do_nothing_to_the_page(server: FakeServer) -> None:
     script = "try { parent.document.title = 'mine' } catch { document.querySelector('h1').append(', kept out') }"
-    html = f"<!doctype html><title>p</title><h1>inference</h1><script>{script}</script>"
+    html = f"<!doctype html><title>p</title><body><h1>inference</h1><script>{script}</script>"
     server.answers["POST /profile"] = lambda route: route.fulfill(content_type="text/html", body=html)
     page = opened(server, "Profile")
     drawer = page.get_by_role("region", name="Profile")
-    drawer.get_by_role("spinbutton", name="Record").fill("2")
+    drawer.get_by_role("spinbutton", name="seconds to record").fill("2")
     drawer.get_by_role("button", name="Record").click()
     expect(drawer.frame_locator("iframe").get_by_role("heading")).to_have_text("inference, kept out")
+    expect(drawer.frame_locator("iframe").locator("body")).to_have_attribute("data-jp-theme-light", "true")
     assert page.title() == "lab"
     assert server.calls("POST", "/profile") == [{"seconds": 2}]
     with page.expect_popup() as popup:

@@ -116,7 +116,7 @@ def test_the_delay_belongs_to_the_policy_window(server: FakeServer) -> None:
     delay = page.get_by_role("slider", name="Max batch delay")
     expect(delay).to_be_disabled()
     with page.expect_response(is_patch):
-        page.get_by_role("radio", name="window").check(force=True)
+        page.get_by_role("radio", name="window").check()
     expect(delay).to_be_enabled()
     set_number(page, "Max batch delay", 7.5)
     expect(delay).to_have_attribute("aria-valuetext", "7.5")

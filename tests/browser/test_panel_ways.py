@@ -99,6 +99,7 @@ def test_a_kernel_that_falls_silent_is_asked_again(server: FakeServer) -> None:
     expect(page.locator(".panel")).to_have_attribute("data-presence", "live")
     page.clock.fast_forward(6000)
     expect(page.locator(".panel")).to_have_attribute("data-presence", "lost")
+    expect(page.locator(".presence")).to_have_text("waiting for the kernel… these are the last values")
     assert page.evaluate("fake.sent.map((message) => message.op)") == ["follow", "follow"]
     tell(server, server.stats())
     expect(page.locator(".panel")).to_have_attribute("data-presence", "live")

@@ -15,6 +15,8 @@ export interface Answer {
 export interface Carrier {
   /** Which way this is, for a person. */
   readonly way: string;
+  /** What is the matter while nothing is heard this way. */
+  readonly silence: string;
   /** Follow the endpoint's stream, through all interruptions, until what is returned is called. */
   follow(onLine: (line: Line) => void, onConnection: (connection: Connection) => void): () => void;
   /** Ask the management API; paths begin at the endpoint: "", "/load", "/logs?lines=200". */

@@ -26,6 +26,7 @@ const SILENCE_MS = 5000;
 
 export class CommCarrier implements Carrier {
   readonly way = "through the kernel: waits while a cell runs";
+  readonly silence = "waiting for the kernel\u2026 these are the last values";
   private readonly waiting = new Map<number, (answer: Answer) => void>();
   /** Several views of one model hear all replies: they must not take each other's for their own. */
   private readonly view = Math.floor(Math.random() * 2 ** 40);

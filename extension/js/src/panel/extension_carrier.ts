@@ -28,6 +28,7 @@ function withSlash(url: string): string {
 
 export class ExtensionCarrier implements Carrier {
   readonly way = "live through Jupyter\u2019s server";
+  readonly silence = "reconnecting\u2026 these are the last values";
   private readonly path: string;
 
   constructor(

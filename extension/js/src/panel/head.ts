@@ -2,6 +2,7 @@
 
 import { copyButton } from "../shared/clipboard";
 import { h } from "../shared/dom";
+import type { Carrier } from "./carrier";
 import type { Store } from "./store";
 import { say } from "./tile";
 import { toneOf } from "./workers";
@@ -28,22 +29,22 @@ export class Head {
     );
   }
 
-  update(way: string): void {
+  update(carrier: Carrier | null): void {
     const { endpoint, presence } = this.store;
     const state = presence === "gone" ? "stopped" : (endpoint?.state ?? "starting").toLowerCase();
     this.dot.className = `dot ${presence === "gone" ? "gone" : toneOf(state)}`;
     say(this.state, state);
     say(this.version, endpoint?.version ? `version ${endpoint.version}` : "");
     say(this.url, endpoint?.url ?? "", endpoint?.url ?? "");
-    const text = this.words(way);
+    const text = this.words(carrier);
     say(this.presence, text, text);
   }
 
-  private words(way: string): string {
+  private words(carrier: Carrier | null): string {
     const { presence, endpoint } = this.store;
-    if (presence === "connecting") return "connecting\u2026";
-    if (presence === "lost") return "reconnecting\u2026 these are the last values";
-    if (presence === "live") return way;
+    if (!carrier || presence === "connecting") return "connecting\u2026";
+    if (presence === "lost") return carrier.silence;
+    if (presence === "live") return carrier.way;
     const again = endpoint?.bundle ? `, or nbserve serve ${endpoint.bundle}` : "";
     return `to start it: run its %%serve cell again${again}`;
   }

@@ -3,7 +3,7 @@
 import { h } from "../shared/dom";
 import { count, percent } from "../shared/units";
 import { type Bin, bins } from "./batches";
-import { amount } from "./quantities";
+import { amount, NOTHING } from "./quantities";
 import type { Store } from "./store";
 import { Figure, say, Tile } from "./tile";
 
@@ -24,7 +24,7 @@ export class Histogram {
     const made = bins(sizes, Number(this.store.endpoint?.settings["max_batch_size"] ?? 1));
     const total = made.reduce((sum, bin) => sum + bin.count, 0);
     const most = Math.max(1, ...made.map((bin) => bin.count));
-    this.mean.say(amount(sample?.mean_batch_size ?? 0), `mean of ${amount((sample?.batches ?? 0) / (sample?.window_s ?? 1))} batches/s`);
+    this.mean.say(total ? amount(sample!.mean_batch_size) : NOTHING, `mean of ${amount((sample?.batches ?? 0) / (sample?.window_s ?? 1))} batches/s`);
     while (this.bars.children.length > made.length) this.bars.lastChild!.remove();
     while (this.bars.children.length < made.length) this.bars.append(h("span", {}, h("i", {})));
     made.forEach((bin, i) => showBin(this.bars.children[i] as HTMLElement, bin, bin.count / most, bin.count / (total || 1)));

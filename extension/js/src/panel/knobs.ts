@@ -82,7 +82,7 @@ export class NumberKnob extends KnobView {
     this.input = h("input", { id: this.id, type: "number", min: looks.least, step: "any", ...described, onchange: () => this.typed() });
     this.input.addEventListener("input", () => void (this.knob.isHeld = true));
     this.input.addEventListener("blur", () => this.release());
-    this.input.addEventListener("keydown", (event) => event.key === "Escape" && this.leave(event));
+    this.input.addEventListener("keydown", (event) => this.pressed(event));
     this.append(...this.controls(looks));
   }
 
@@ -97,6 +97,7 @@ export class NumberKnob extends KnobView {
   }
 
   private typed(): void {
+    if (!this.knob.isHeld) return;
     this.knob.isHeld = false;
     if (Number.isFinite(this.input.valueAsNumber)) this.move(this.input.valueAsNumber);
     else this.update();
@@ -107,9 +108,10 @@ export class NumberKnob extends KnobView {
     this.update();
   }
 
-  /** Escape gives up what was typed. */
-  private leave(event: KeyboardEvent): void {
-    if (!this.knob.isHeld) return;
+  /** Enter is done, Escape gives up what was typed. Not every page leaves it to the browser to take Enter for a change. */
+  private pressed(event: KeyboardEvent): void {
+    if (event.key === "Enter") this.typed();
+    if (event.key !== "Escape" || !this.knob.isHeld) return;
     event.stopPropagation();
     this.release();
   }

@@ -144,7 +144,7 @@ export class Panel {
   private update(): void {
     const { endpoint, presence, samples } = this.store;
     this.element.dataset["presence"] = presence;
-    this.head.update(this.carrier?.way ?? "");
+    this.head.update(this.carrier);
     this.charts.update();
     this.histogram.update();
     this.spent.update(samples.last?.stages_ms ?? {});

@@ -50,7 +50,8 @@ export class TimeSpent {
   }
 
   update(stagesMs: Record<string, number>): void {
-    this.total.say(millis(parts(stagesMs).reduce((sum, part) => sum + part.ms, 0)));
+    const total = parts(stagesMs).reduce((sum, part) => sum + part.ms, 0);
+    this.total.say(millis(total || null));
     this.bar.show(stagesMs);
   }
 }

@@ -6,8 +6,7 @@ export function followDark(apply: (isDark: boolean) => void): () => void {
   const update = (): void => apply(isDark(prefers.matches));
   prefers.addEventListener("change", update);
   const observer = new MutationObserver(update);
-  const body = outerBody();
-  if (body) observer.observe(body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
+  observer.observe(outerBody(), { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   update();
   return () => {
     prefers.removeEventListener("change", update);
@@ -17,18 +16,18 @@ export function followDark(apply: (isDark: boolean) => void): () => void {
 
 function isDark(isPreferred: boolean): boolean {
   const body = outerBody();
-  const isLight = body?.getAttribute("data-jp-theme-light");
+  const isLight = body.getAttribute("data-jp-theme-light");
   if (isLight) return isLight === "false";
-  if (body?.classList.contains("vscode-dark")) return true;
-  if (body?.classList.contains("vscode-light")) return false;
+  if (body.classList.contains("vscode-dark")) return true;
+  if (body.classList.contains("vscode-light")) return false;
   return isPreferred;
 }
 
-/** The body of the notebook page that this is in; null when there is none, or none that may be read. */
-function outerBody(): HTMLElement | null {
+/** The body of the notebook page that this is in; that of this page where the one around may not be read. */
+function outerBody(): HTMLElement {
   try {
-    return window.parent === window ? document.body : window.parent.document.body;
+    return window.parent.document.body;
   } catch {
-    return null;
+    return document.body;
   }
 }

@@ -88,6 +88,6 @@ export function field(label: string, control: HTMLElement, unit = ""): HTMLEleme
   return h("label", { class: "field" }, h("span", {}, label), control, unit ? h("small", {}, unit) : null);
 }
 
-export function numberInput(value: number, least: number, most: number): HTMLInputElement {
-  return h("input", { type: "number", value, min: least, max: most, step: "any" });
+export function numberInput(label: string, value: number, least: number, most: number): HTMLInputElement {
+  return h("input", { type: "number", value, min: least, max: most, step: "any", "aria-label": label });
 }

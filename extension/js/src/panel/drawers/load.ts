@@ -11,16 +11,15 @@ const MOST_SECONDS = 600;
 export class LoadDrawer implements Drawer {
   readonly label = "Load";
   readonly content: HTMLElement;
-  private readonly number = numberInput(8, 1, 100_000);
+  private readonly number = numberInput("how much load", 8, 1, 100_000);
   private readonly kind = h("select", { "aria-label": "kind of load" }, ...Object.entries(KINDS).map(([value, label]) => h("option", { value }, label)));
-  private readonly seconds = numberInput(30, 1, MOST_SECONDS);
+  private readonly seconds = numberInput("seconds of load", 30, 1, MOST_SECONDS);
   private readonly start = button("Start", () => void this.toggle());
   private readonly bar = h("progress", { max: 1, value: 0, "aria-label": "progress of the load" });
   private readonly saying = new Saying();
   private failure = "";
 
   constructor(private readonly tools: Tools) {
-    this.number.setAttribute("aria-label", "how much load");
     const row = h("div", { class: "row" }, this.number, this.kind, field("for", this.seconds, "s"), this.start);
     const hint = "The recorded requests take turns. It runs at the server, so this page may be closed meanwhile.";
     this.content = h("div", {}, row, this.bar, this.saying.element, h("p", { class: "aside" }, hint));

@@ -6,7 +6,7 @@ import { type Drawer, field, numberInput, Saying, type Tools } from "./drawer";
 export class ProfileDrawer implements Drawer {
   readonly label = "Profile";
   readonly content: HTMLElement;
-  private readonly seconds = numberInput(3, 0.1, 600);
+  private readonly seconds = numberInput("seconds to record", 3, 0.1, 600);
   private readonly record = button("Record", () => void this.recorded());
   private readonly open = button("Open in a tab", () => window.open(this.url), "the same page, with all the room it wants");
   private readonly saying = new Saying();
@@ -36,7 +36,9 @@ export class ProfileDrawer implements Drawer {
     URL.revokeObjectURL(this.url);
     this.url = URL.createObjectURL(new Blob([page], { type: "text/html" }));
     const frame = h("iframe", { title: `profile of ${this.tools.name}`, sandbox: "allow-scripts allow-downloads allow-popups" });
-    frame.srcdoc = await page.text();
+    // It may not look at the page around, which says whether it is dark.
+    const isLight = this.content.closest<HTMLElement>(".panel")?.dataset["theme"] !== "dark";
+    frame.srcdoc = (await page.text()).replace("<body", `<body data-jp-theme-light="${isLight}"`);
     this.place.replaceChildren(frame);
     this.place.hidden = this.open.hidden = false;
   }
