@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FRESH_S = 0.2
 # Who overloads an open loop need not wait for all that it queued.
 DRAIN_GOALS, LEAST_DRAIN_S = 3, 0.5
+# The last answer of an open loop may be so much later than usual, as a share of the time.
+BEHIND = 0.05
 # What a request asks for is no fault of the settings.
 OVERLOAD = ("503", "no answer")
 
@@ -46,11 +48,11 @@ class Meter:
             return _failed(f"no start: {error}", time.monotonic() - began_s)
         self._run(ask.load, warm_s)
         outcome = self._run(ask.load, ask.seconds)
-        return reading(outcome, time.monotonic() - began_s)
+        return reading(outcome, ask.load, ask.seconds, time.monotonic() - began_s)
 
     def block(self, load: Load, seconds: float) -> Reading:
         """Measure the settings that there are."""
-        return reading(self._run(load, seconds), seconds)
+        return reading(self._run(load, seconds), load, seconds, seconds)
 
     def status(self) -> dict[str, Any]:
         """The trial's part of the endpoint's status."""
@@ -99,8 +101,10 @@ def meter(
         yield Meter(endpoint, url, settings, generator, goal)
 
 
-def reading(outcome: Outcome, spent_s: float) -> Reading:
+def reading(outcome: Outcome, load: Load, seconds: float, spent_s: float) -> Reading:
+    """Of a job that asked for so many seconds: what took much longer to answer was queued."""
     latency_ms = outcome["latency_ms"]
+    in_time_s = seconds * (1 + BEHIND) + latency_ms.get("p50", 0.0) / 1000
     return Reading(
         throughput=outcome["rate"],
         p50_ms=latency_ms.get("p50", math.inf),
@@ -108,6 +112,7 @@ def reading(outcome: Outcome, spent_s: float) -> Reading:
         requests=outcome["requests"],
         spent_s=spent_s,
         errors=outcome["errors"],
+        is_behind=load.rate is not None and outcome["seconds"] > in_time_s,
     )
 
 

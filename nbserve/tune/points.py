@@ -9,9 +9,6 @@ from typing import Any
 
 from nbserve.config import EndpointConfig, Policy
 
-# A server that answers fewer than this share of what it is asked in time falls behind.
-KEEPS_UP = 0.95
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -82,7 +79,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reading:
-    """One measurement. `spent_s` includes what it took to set it up; `errors` are counted by what went wrong."""
+    """One measurement. `spent_s` includes what it took to set it up; `errors` are counted by what went wrong.
+
+    It `is_behind` where requests came faster than they were answered, so that they would wait longer and longer.
+    """
 
     throughput: float
     p50_ms: float
@@ -90,6 +90,7 @@ class Reading:
     requests: int
     spent_s: float
     errors: Mapping[str, int] = field(default_factory=dict)
+    is_behind: bool = False
 
 
 @dataclass
@@ -134,5 +135,5 @@ class Point:
 
     def keeps(self, p99_ms: float) -> bool:
         """Whether it answers all of its load well, and within that time."""
-        rate = self.load.rate
-        return not self.errors and self.p99_ms <= p99_ms and (rate is None or self.throughput >= KEEPS_UP * rate)
+        is_behind = all(reading.is_behind for reading in self.readings)
+        return not self.errors and not is_behind and self.p99_ms <= p99_ms

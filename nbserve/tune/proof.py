@@ -10,7 +10,7 @@ from typing import Literal
 
 from nbserve.profiling.statistics import LEAST_PAIRS, Estimate, estimate
 from nbserve.tune.meter import Meter
-from nbserve.tune.points import KEEPS_UP, Goal, Load, Reading
+from nbserve.tune.points import Goal, Load, Reading
 
 Verdict = Literal["faster", "keeps the goal", "leaner", "no gain", "not proven"]
 # The verdicts after which the settings are worth a change.
@@ -35,7 +35,8 @@ class Side:
     load: Load
     throughput: float
     p99_ms: float
-    errors: int
+    errors: int = 0
+    is_behind: bool = False
 
     @classmethod
     def of(cls, load: Load, readings: Sequence[Reading]) -> Side:
@@ -44,12 +45,11 @@ class Side:
             statistics.median(reading.throughput for reading in readings),
             statistics.median(reading.p99_ms for reading in readings),
             sum(sum(reading.errors.values()) for reading in readings),
+            sum(reading.is_behind for reading in readings) > len(readings) / 2,
         )
 
     def keeps(self, goal: Goal, times: float = 1.0) -> bool:
-        is_late = self.p99_ms > times * goal.p99_ms
-        is_behind = self.load.rate is not None and self.throughput < KEEPS_UP * self.load.rate
-        return not (self.errors or is_late or is_behind)
+        return not (self.errors or self.is_behind or self.p99_ms > times * goal.p99_ms)
 
 
 @dataclass(frozen=True)

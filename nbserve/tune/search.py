@@ -32,6 +32,7 @@ FIRST_STRIDE, STRIDE = 4, 2
 REQUESTS = 200
 LEAST_S, MOST_S = 0.7, 2.5
 WARM_SHARE = 0.3
+LEAST_OPEN_S, MOST_OPEN_S, OPEN_GOALS = 1.5, 4.0, 10
 # With less time than that, measurements are shorter, but not by more than that.
 USUAL_BUDGET_S, LEAST_SHORTENED = 60.0, 0.25
 
@@ -102,6 +103,8 @@ class Search:
         champion = self._board.best(self.leader)
         if champion is None:
             won = yield from self._challenge_in_need(candidate)
+        elif self._is_open:
+            won = yield from self._challenge_at_rates(candidate, champion)
         else:
             rung = self._start(candidate, champion)
             yield from self._ramp(candidate, rung, STRIDE, HOPELESS * champion.latest.throughput)
@@ -117,10 +120,29 @@ class Search:
             return nearest is not None
         return nearest is not None and nearest.p99_ms < NEARER * leading.p99_ms
 
+    def _challenge_at_rates(self, candidate: Settings, champion: Point) -> Decided:
+        """Who keeps the goal at a higher rate is better; leaner settings need not do more than the leader."""
+        is_leaner = self.is_leaner(candidate, self.leader)
+        rung = self._loads.index(champion.load) + (not is_leaner)
+        if rung >= len(self._loads):
+            return False
+        point = yield from self._measure(candidate, rung)
+        if self._board.keeps(point):
+            yield from self._ascend(candidate, rung, STRIDE, point)
+        best = self._board.best(candidate)
+        if best is None:
+            return False
+        yield from self._again(best)
+        return self._board.keeps(best)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._space.goal.rate is not None
+
     def _look_again(self) -> Decided:
         """Neighbours of the leader that may have lost because something disturbed them; whether one leads now."""
         champion = self._board.best(self.leader)
-        if champion is None:
+        if champion is None or self._is_open:
             return False
         self._why = "a second look"
         for candidate in self._unlucky(champion):
@@ -155,7 +177,7 @@ class Search:
 
     def _is_moot(self, candidate: Settings) -> bool:
         """Whether it would do just what the leader does: no batch was ever as large as either lets it be."""
-        if self.leader.policy == "window" or candidate.policy == "window" or self._space.goal.rate is not None:
+        if self.leader.policy == "window" or candidate.policy == "window" or self._is_open:
             return False
         most = self._board.most_load(self.leader)
         same_workers = candidate.workers == self.leader.workers
@@ -165,10 +187,7 @@ class Search:
 
     def _start(self, candidate: Settings, champion: Point) -> int:
         """The rung to begin with: the champion's, or as many clients for each worker as there."""
-        size = champion.load.size
-        if self._space.goal.rate is None:
-            size *= candidate.workers / self.leader.workers
-        return highest(self._loads, size)
+        return highest(self._loads, champion.load.size * candidate.workers / self.leader.workers)
 
     def _ramp(self, settings: Settings, rung: int, stride: int, to_beat: float) -> Asks:
         """Find the load under which these settings do best; give up when they do not get beyond `to_beat`."""
@@ -191,7 +210,7 @@ class Search:
             if self._board.keeps(above) and _is_more(above, point):
                 low, point = high, above
                 # The rates of an open loop are close, and may have far to go.
-                stride *= 1 if self._space.goal.rate is None else 2
+                stride *= 2 if self._is_open else 1
         while high - low > 1 and _is_more(above, point):
             middle = (low + high) // 2
             between = yield from self._measure(settings, middle, point)
@@ -262,7 +281,12 @@ class Search:
         """Enough for a 99th percentile, if it is about as fast as these were."""
         short = min(1.0, max(LEAST_SHORTENED, self._budget_s / USUAL_BUDGET_S))
         expected = like[0].throughput if like else REQUESTS / LEAST_S
-        return short * min(MOST_S, max(LEAST_S, REQUESTS / max(expected, 1e-9)))
+        seconds = min(MOST_S, max(LEAST_S, REQUESTS / max(expected, 1e-9)))
+        return short * (max(seconds, self._least_open_s()) if self._is_open else seconds)
+
+    def _least_open_s(self) -> float:
+        """A queue that grows slowly takes a while to be seen."""
+        return min(MOST_OPEN_S, max(LEAST_OPEN_S, OPEN_GOALS * self._space.goal.p99_ms / 1000))
 
 
 def _is_more(above: Point, point: Point) -> bool:

@@ -16,6 +16,7 @@ from nbserve.errors import AutoTuneError
 from nbserve.profiling.statistics import Estimate
 from nbserve.tune import page, plot, still, summary
 from nbserve.tune.board import Board
+from nbserve.tune.meter import reading
 from nbserve.tune.options import TuneOptions
 from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
 from nbserve.tune.proof import Proof, Side
@@ -92,7 +93,7 @@ def test_where_the_settings_before_miss_the_goal_that_is_the_gain() -> None:
     assert proof(is_too_much=True, current=near, estimate=slower).verdict == "no gain"
     assert proof(is_too_much=True, current=near).verdict == "faster"
     assert proof(is_too_much=True).verdict == "no gain"
-    behind = Side(Load(rate=200.0), 150.0, 40.0, 0)
+    behind = Side(Load(rate=200.0), 150.0, 40.0, is_behind=True)
     assert proof(is_too_much=True, current=behind, estimate=slower).verdict == "keeps the goal"
 
 
@@ -236,3 +237,14 @@ def test_options_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(AutoTuneError, match=text):
             TuneOptions(**wrong)
+
+
+def test_who_answers_the_last_requests_of_an_open_loop_late_is_behind() -> None:
+    def is_behind(seconds: float, p50_ms: float, load: Load) -> bool:
+        latency_ms = {"p50": p50_ms, "p99": 2 * p50_ms}
+        outcome: Any = {"requests": 100, "errors": {}, "seconds": seconds, "rate": 50.0, "latency_ms": latency_ms}
+        return reading(outcome, load, 2.0, 2.5).is_behind
+
+    assert not is_behind(2.14, 50, Load(rate=50.0))
+    assert is_behind(2.3, 100, Load(rate=50.0))
+    assert not is_behind(2.3, 100, Load(clients=5))

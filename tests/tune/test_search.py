@@ -168,10 +168,10 @@ def test_of_two_readings_the_less_disturbed_one_counts() -> None:
     assert (point.throughput, point.p99_ms) == (110, 9.0)
 
 
-def test_an_open_loop_must_keep_up() -> None:
-    reading = Reading(90, 1.0, 5.0, 100, 1.0)
-    assert not Point(Settings(), Load(rate=100.0), [reading]).keeps(10.0)
-    assert Point(Settings(), Load(rate=94.0), [reading]).keeps(10.0)
+def test_who_falls_behind_does_not_keep_the_goal() -> None:
+    behind = Reading(90, 1.0, 5.0, 100, 1.0, is_behind=True)
+    assert not Point(Settings(), Load(rate=100.0), [behind]).keeps(10.0)
+    assert Point(Settings(), Load(rate=100.0), [behind, replace(behind, is_behind=False)]).keeps(10.0)
 
 
 def test_settings_are_read_from_those_of_an_endpoint() -> None:
