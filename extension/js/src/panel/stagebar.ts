@@ -25,7 +25,8 @@ export class StageBar {
     const all = parts(stagesMs);
     all.forEach((part, i) => {
       const segment = this.bar.children[i] as HTMLElement;
-      segment.style.flexGrow = String(part.share);
+      // Far above 1 in sum, so that the bar is full while its parts grow and shrink.
+      segment.style.flexGrow = String(1000 * part.share);
       segment.title = words(part);
       const [, ms, share] = this.legend.children[i]!.children as unknown as [HTMLElement, HTMLElement, HTMLElement];
       say(ms, `${millis(part.ms)} ms`);
