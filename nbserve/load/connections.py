@@ -6,8 +6,9 @@ import asyncio
 
 import httptools
 
+from nbserve.load.job import MOST_CONNECTIONS
+
 ANSWER_LIMIT_S = 60.0
-MOST_CONNECTIONS = 1_000
 
 
 class Connection(asyncio.Protocol):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 DRAIN_LIMIT_S = 10.0
+MOST_CONNECTIONS = 1_000
 
 
 @dataclass(frozen=True)

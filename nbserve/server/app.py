@@ -229,6 +229,7 @@ class Server:
         self.recordings.close()
         for endpoint in self.endpoints.all():
             endpoint.end_holds()
+            await endpoint.loads.close()
         limit_s = self._launch.config.drain_timeout_s
         try:
             await self._http.drain(limit_s)

@@ -41,7 +41,7 @@ def holds_of(endpoint: Endpoint) -> list[HeldObject]:
 async def debug(endpoint: Endpoint, mode: Mode, index: int | None) -> DebugAnswer:
     """Have a worker ready for a debugger that is about to connect to its agent."""
     if mode == "replay":
-        version = _current(endpoint)
+        version = endpoint.serving()
         failure = _newest_failure(endpoint)
         try:
             worker = await version.crew.start_replay(failure)
@@ -50,7 +50,7 @@ async def debug(endpoint: Endpoint, mode: Mode, index: int | None) -> DebugAnswe
         version.crew.answered(worker)
         return _answer(worker, failure=failure)
     if mode in ("stop", "debugpy"):
-        return await _prepare_stop(_current(endpoint), mode, index)
+        return await _prepare_stop(endpoint.serving(), mode, index)
     if mode == "post_mortem" and index is None:
         _check_post_mortem(endpoint)
     chosen = pick(mode, [worker for _, worker in _workers(endpoint)], endpoint.name, index)
@@ -119,12 +119,6 @@ def find_worker(endpoint: Endpoint, index: int) -> tuple[Version, Worker]:
 
 def _workers(endpoint: Endpoint) -> list[tuple[Version, Worker]]:
     return [(version, worker) for version in endpoint.versions for worker in version.crew.everyone]
-
-
-def _current(endpoint: Endpoint) -> Version:
-    if endpoint.current is None:
-        raise Unavailable(f"{endpoint.name} is starting")
-    return endpoint.current
 
 
 def _newest_failure(endpoint: Endpoint) -> Failure:

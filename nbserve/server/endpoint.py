@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
-from nbserve.bundle.bundle import Bundle
+from nbserve.bundle.bundle import Bundle, Golden
 from nbserve.config import EndpointConfig
 from nbserve.debugwire import IS_HELD
-from nbserve.errors import BundleError, NotFound, StartError, Unavailable
+from nbserve.errors import BundleError, NbserveError, NotFound, StartError, Unavailable
 from nbserve.server.changes import Changes
 from nbserve.server.failures import Failures
 from nbserve.server.live import Live
+from nbserve.server.load import Loads
 from nbserve.server.logbook import logger
 from nbserve.server.metrics import EndpointMetrics
 from nbserve.server.own_request import OwnRequest, make_meta
@@ -42,11 +44,13 @@ class Endpoint:
         self.changes = Changes()
         self.failures = Failures()
         self.trials = Trials()
+        self.loads = Loads(name)
         self.sampler = Sampler(Live(spans, metrics), lambda: self.queued)
         self._starting: Version | None = None
         self._make_version = make_version
         self._draining: dict[Version, asyncio.Task[None]] = {}
         self._lock = asyncio.Lock()
+        self._recording = asyncio.Lock()
         self._deploying: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -82,6 +86,12 @@ class Endpoint:
         if self.current.is_ready:
             return "READY"
         return "HELD" if self.current.is_held else "DEGRADED"
+
+    def serving(self) -> Version:
+        """The version that serves; raises Unavailable while there is none."""
+        if self.current is None:
+            raise Unavailable(f"endpoint {self.name} is starting")
+        return self.current
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a row at the current version, or at the version it asks for while that one still lives."""
@@ -153,10 +163,9 @@ class Endpoint:
 
     async def configure(self, settings: dict[str, Any]) -> EndpointConfig:
         """Lay `settings` over the current ones; those that need new worker processes bring them up first."""
-        if self.current is None:
-            raise Unavailable(f"endpoint {self.name} is starting")
-        config = self.current.config.changed(settings)
-        await self.deploy(self.current.bundle, config, lambda _: None)
+        current = self.serving()
+        config = current.config.changed(settings)
+        await self.deploy(current.bundle, config, lambda _: None)
         self._keep_settings(config)
         return config
 
@@ -169,11 +178,21 @@ class Endpoint:
         except (OSError, BundleError) as error:
             logger.warning("the settings are not kept in the bundle: %s", error, extra={"endpoint": self.name})
 
+    async def record(self, pair: Golden) -> None:
+        """Keep a request with its answer in the bundle."""
+        async with self._recording:
+            try:
+                # Recorded requests may be images: the loop must not wait for as many as are kept.
+                await asyncio.to_thread(self.serving().bundle.record, *astuple(pair))
+            except (OSError, NbserveError) as error:
+                logger.warning("a request is not recorded: %s", error, extra={"endpoint": self.name})
+
     async def stop(self) -> None:
         """Take nothing more, give up a deployment under way, answer what waits, then end all workers."""
         self._is_stopping = True
         self.sampler.close()
         self.end_holds()
+        await self.loads.close()
         if self._deploying is not None:
             self._deploying.cancel()
         async with self._lock:

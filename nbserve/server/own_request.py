@@ -24,6 +24,8 @@ class OwnRequest(Ticket):
     `is_replay` marks a request that failed before.
     """
 
+    is_counted = False
+
     __slots__ = ("is_direct", "is_replay", "reply")
 
     def __init__(
@@ -43,6 +45,18 @@ class OwnRequest(Ticket):
 
     def is_gone(self) -> bool:
         return self.reply.cancelled()
+
+
+class ForwardedRequest(OwnRequest):
+    """One that somebody asks the management API for: it counts like any client's."""
+
+    is_counted = True
+
+    __slots__ = ()
+
+    def __init__(self, meta: bytes, body: bytes, received_ns: int) -> None:
+        super().__init__(meta, body)
+        self.received_ns = received_ns
 
 
 def make_meta(content_type: str, token: str | None = None) -> bytes:

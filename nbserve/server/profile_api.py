@@ -6,7 +6,6 @@ import asyncio
 
 import orjson
 
-from nbserve.errors import Unavailable
 from nbserve.server.api_handler import ApiHandler
 from nbserve.server.profiling import Wish, startup_of
 from nbserve.server.recording import Recording
@@ -25,9 +24,7 @@ class ProfileHandler(StreamHandler):
     async def post(self, name: str) -> None:
         endpoint = self.server.endpoints.get(name)
         wish = Wish.of_json(self.body_object())
-        if endpoint.current is None:
-            raise Unavailable(f"{name} is starting")
-        await self.follow(self._record(endpoint.current, wish))
+        await self.follow(self._record(endpoint.serving(), wish))
 
     async def _record(self, version: Version, wish: Wish) -> None:
         if wish.is_startup:

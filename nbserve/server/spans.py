@@ -177,6 +177,14 @@ class SpanStore:
         newest = islice((span for batch in reversed(self._batches) for span in reversed(self._spans(batch))), count)
         return list(newest)[::-1]
 
+    def find(self, request_id: int) -> Span | None:
+        """That request, None when it is not kept."""
+        for batch in reversed(self._batches):
+            ids = batch.rows[: batch.size]
+            if request_id in ids:
+                return self._spans(batch)[ids.index(request_id)]
+        return None
+
     def kept(self, since_ns: int) -> Kept:
         """The requests answered since then, as far back as they are kept."""
         batches = self._since(since_ns)

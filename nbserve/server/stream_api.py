@@ -23,8 +23,8 @@ class LiveHandler(StreamHandler):
         with sampler.followed():
             self.say({"event": "begin", "samples": sampler.before()})
             while not sampler.is_over:
-                status = self.server.endpoint_status(endpoint.name)
-                await self.say({"event": "stats", "endpoint": status, "sample": sampler.newest, "load": None})
+                status, load = self.server.endpoint_status(endpoint.name), endpoint.loads.status()
+                await self.say({"event": "stats", "endpoint": status, "sample": sampler.newest, "load": load})
                 await sampler.next(interval_s)
             self.say({"event": "gone"})
 

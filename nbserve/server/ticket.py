@@ -19,10 +19,11 @@ class Ticket:
 
     `source` identifies the client's connection for the batching policy, `attempts` counts the workers that died
     with it, `version` is the one it asks for (None: whichever is current). Times are CLOCK_MONOTONIC nanoseconds.
-    One that `is_direct` is for one worker alone.
+    One that `is_direct` is for one worker alone, one that `is_counted` is a client's.
     """
 
     is_direct = False
+    is_counted = True
 
     __slots__ = (
         "attempts",

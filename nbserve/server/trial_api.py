@@ -18,9 +18,7 @@ class TrialsHandler(StreamHandler):
         settings = self.body_object().get("settings", {})
         if not isinstance(settings, dict):
             raise BadRequest(f"settings is {settings!r}; it takes an object")
-        if endpoint.current is None:
-            raise Unavailable(f"{name} is starting")
-        await self.follow(self._try(endpoint, endpoint.current, settings))
+        await self.follow(self._try(endpoint, endpoint.serving(), settings))
 
     async def _try(self, endpoint: Endpoint, current: Version, settings: dict[str, object]) -> None:
         config = current.config.changed(settings)

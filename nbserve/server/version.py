@@ -294,7 +294,7 @@ class Version:
 
     def _give_up(self, worker: Worker, ticket: Ticket, cause: LossCause) -> None:
         if cause == "died":
-            often = "while" if isinstance(ticket, OwnRequest) else "twice while"
+            often = "while" if ticket.is_direct else "twice while"
             error: NbserveError = WorkerDied(f"the worker process ended {often} it had this request")
         else:
             error = ResponseTimeout(f"the handler gave no answer within {self.config.response_timeout_s:g} s")
@@ -306,7 +306,7 @@ class Version:
         self._count_refused(ticket, error)
 
     def _count_refused(self, ticket: Ticket, error: NbserveError) -> None:
-        if not isinstance(ticket, OwnRequest):
+        if ticket.is_counted:
             self.around.metrics.count_refused(error.status)
 
     def _keep_failures(self, worker: Worker, batch: InFlight, statuses: list[int]) -> None:

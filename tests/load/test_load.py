@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import orjson
 import psutil
 import pytest
 
@@ -184,3 +186,30 @@ def test_what_is_not_answered_soon_after_the_end_of_an_open_loop_is_an_error(lis
     outcome = generator.run(Job(listener.url, 60, rate=100, count=4, drain_s=0.05, is_poisson=True))
     may_answer.set()
     assert outcome["errors"] == {"no answer 0.05 s after the end": 4}
+
+
+def test_a_job_tells_how_far_it_is(listener):
+    listener.react = lambda body: 500 if body == b"b" else 200
+    command = [sys.executable, "-m", "nbserve.load"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        job = asdict(Job(listener.url, 3600, progress_s=0.05))
+        for order in (
+            {"do": "requests", "requests": [["text/plain", "YQ=="], ["text/plain", "Yg=="]]},
+            {"do": "run", **job},
+        ):
+            process.stdin.write(orjson.dumps(order) + b"\n")
+        process.stdin.flush()
+        said = [orjson.loads(process.stdout.readline())["progress"] for _ in range(3)]
+        while said[-1]["requests"] < 4:
+            said.append(orjson.loads(process.stdout.readline())["progress"])
+        assert [line["requests"] for line in said] == sorted(line["requests"] for line in said)
+        assert set(said[-1]["errors"]) == {"500"}
+        process.stdin.write(b'{"do": "stop"}\n')
+        process.stdin.flush()
+        while "progress" in (line := orjson.loads(process.stdout.readline())):
+            pass
+        process.stdin.close()
+    assert line["requests"] >= said[-1]["requests"]
+    assert line["errors"]["500"] >= said[-1]["errors"]["500"]
