@@ -46,6 +46,9 @@ class Board:
         """The same up to the goal itself: what is to be beaten must not be held below it."""
         return _most(point for point in self.of(settings) if point.keeps(self.goal.p99_ms))
 
+    def best_of_all(self) -> Point | None:
+        return _most(filter(self.keeps, self.points))
+
     def nearest(self, settings: Settings) -> Point | None:
         """The least latency that these settings were seen with; None when they answered nothing well."""
         answered = [point for point in self.of(settings) if not point.errors and math.isfinite(point.p99_ms)]

@@ -103,16 +103,21 @@ def meter(
 
 def reading(outcome: Outcome, load: Load, seconds: float, spent_s: float) -> Reading:
     """Of a job that asked for so many seconds: what took much longer to answer was queued."""
-    latency_ms = outcome["latency_ms"]
-    in_time_s = seconds * (1 + BEHIND) + latency_ms.get("p50", 0.0) / 1000
+    latency_ms, throughput = outcome["latency_ms"], outcome["rate"]
+    is_behind = False
+    if load.rate is not None:
+        is_behind = outcome["seconds"] > seconds * (1 + BEHIND) + latency_ms.get("p50", 0.0) / 1000
+        good = outcome["requests"] - sum(outcome["errors"].values())
+        # By chance more or fewer came in this time, and the last one was answered a little after its end.
+        throughput = throughput if is_behind else load.rate * good / max(1, outcome["requests"])
     return Reading(
-        throughput=outcome["rate"],
+        throughput=throughput,
         p50_ms=latency_ms.get("p50", math.inf),
         p99_ms=latency_ms.get("p99", math.inf),
         requests=outcome["requests"],
         spent_s=spent_s,
         errors=outcome["errors"],
-        is_behind=load.rate is not None and outcome["seconds"] > in_time_s,
+        is_behind=is_behind,
     )
 
 

@@ -68,7 +68,13 @@ class Search:
             yield from self._give_current_its_due()
             self.is_clear = True
         except _OutOfTime:
-            return
+            self._leave_no_goal_missed()
+
+    def _leave_no_goal_missed(self) -> None:
+        """There was no time to crown anybody: who keeps the goal at all is better than who does not."""
+        best = self._board.best_of_all()
+        if best is not None and self._board.best(self.leader) is None:
+            self.leader = best.settings
 
     def is_leaner(self, one: Settings, other: Settings) -> bool:
         """Whether it takes fewer workers, or fewer threads with as many, or no window with as many."""

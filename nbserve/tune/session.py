@@ -69,10 +69,12 @@ class Run:
         budget_s = options.seconds - self._proof_s
         space = self._limits.space(options.goal, self._before["settings"]["queue_size"])
         self._search = Search(space, self._board, self._current, budget_s)
+        self._proven: Point | None = None
 
     @property
     def best(self) -> Point | None:
-        return self._board.best(self._search.leader)
+        """What was proven, or will be."""
+        return self._proven or self._board.best(self._search.leader)
 
     def measure(self) -> Proof | None:
         """Search, and prove what was found; None when it is what there is."""
@@ -128,6 +130,7 @@ class Run:
         """Under its best load; the winner may have kept the goal by luck there, then under lower ones."""
         for point in self._winning():
             proof = self._prove_at(searched, beside, point)
+            self._proven = point
             if proof.best.keeps(self._options.goal):
                 break
         return proof

@@ -243,7 +243,9 @@ def test_who_answers_the_last_requests_of_an_open_loop_late_is_behind() -> None:
     def is_behind(seconds: float, p50_ms: float, load: Load) -> bool:
         latency_ms = {"p50": p50_ms, "p99": 2 * p50_ms}
         outcome: Any = {"requests": 100, "errors": {}, "seconds": seconds, "rate": 50.0, "latency_ms": latency_ms}
-        return reading(outcome, load, 2.0, 2.5).is_behind
+        found = reading(outcome, load, 2.0, 2.5)
+        assert found.throughput == 50
+        return found.is_behind
 
     assert not is_behind(2.14, 50, Load(rate=50.0))
     assert is_behind(2.3, 100, Load(rate=50.0))

@@ -94,6 +94,13 @@ def test_a_goal_out_of_reach_ends_soon_with_the_nearest() -> None:
     assert len(board.points) < 10
 
 
+def test_when_time_is_up_who_keeps_the_goal_leads() -> None:
+    endpoint, goal = Simulated(20, 0.5), Goal(100.0, rate=300.0)
+    search, board = tuned(endpoint, goal, Settings(max_batch_size=1), budget_s=7.0)
+    assert not search.is_clear
+    assert board.best(search.leader) is not None
+
+
 @pytest.mark.parametrize("budget_s", [5.0, 10.0, 40.0])
 def test_it_keeps_to_its_time(budget_s: float) -> None:
     endpoint, goal = Simulated(4, 0.5, cores=8), Goal(50.0)
