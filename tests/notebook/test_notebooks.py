@@ -78,7 +78,11 @@ def test_a_slow_endpoint_becomes_fast_in_five_findings(tmp_path: Path) -> None:
     assert "all together" in printed(notebook, "summary")
     shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     assert sum("<iframe" in data.get("text/html", "") for data in shown) == 5
-    assert sum("image/png" in data for data in shown) == 5
+    pictures = [data["text/plain"] for data in shown if "image/png" in data]
+    assert sum("picture of the profile" in words for words in pictures) == 5
+    # Of what was served, one below each card.
+    served = sum("<code" in data.get("text/html", "") for data in shown)
+    assert sum("picture of the panel" in words for words in pictures) == served == len(pictures) - 5
 
 
 def test_notebooks_are_committed_without_outputs() -> None:
