@@ -45,6 +45,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
+# Not the one that the panel's tests play in this folder.
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server.start().ready()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def deploy(server: Server, make_bundle: Callable[..., Bundle]) -> Serve:
     """Serve the class `H` of a cell on the module's server, until the test stops it."""
@@ -148,6 +156,7 @@ def test_a_detached_server_is_stopped_with_all_that_it_serves(
         group = _group(page, detached)
         expect(group.get_by_role("heading", name="old.ipynb")).to_be_visible()
         expect(group).to_contain_text("detached, its kernel is gone")
+        expect(_row(page, "iris")).to_contain_text("ready")
         _button(page, f"Stop server {detached.run_file.pid}").click()
         expect(_dialog(page)).to_contain_text("1 endpoint (iris)")
         _dialog(page).get_by_role("button", name="Stop").click()
@@ -191,8 +200,7 @@ def test_the_command_palette_shows_it(opened: LabPage) -> None:
     expect(page.get_by_role("region", name="Endpoints")).to_be_hidden()
     opened.command("apputils:activate-command-palette")
     page.keyboard.type("nbserve")
-    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_have_text("Show Endpoints")
-    page.keyboard.press("Enter")
+    page.locator(".lm-CommandPalette-item").filter(has_text="Show Endpoints").click()
     expect(page.get_by_role("region", name="Endpoints")).to_be_visible()
 
 

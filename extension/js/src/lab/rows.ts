@@ -63,7 +63,9 @@ class EndpointRow implements Row<Endpoint> {
   ) {
     this.open = h("button", { type: "button", class: "nbserve-open", onclick: () => actions.openPanel(this.place) });
     this.logs = iconButton(listIcon, () => actions.openLogs(this.place));
-    this.stop = iconButton(stopIcon, () => actions.stopEndpoint(this.server(), this.endpoint));
+    this.stop = iconButton(stopIcon, () => {
+      if (!this.isStopping) actions.stopEndpoint(this.server(), this.endpoint);
+    });
     const text = h("div", { class: "nbserve-text" }, this.open, this.condition);
     const dot = h("span", { class: "nbserve-dot", "aria-hidden": "true" });
     this.element = h("li", {}, dot, text, this.logs, this.stop, this.traffic);
@@ -78,7 +80,12 @@ class EndpointRow implements Row<Endpoint> {
     this.open.title = `Open the panel of ${endpoint.name}${endpoint.version ? `, version ${endpoint.version}` : ""}`;
     name(this.logs, `Logs of ${endpoint.name}`);
     name(this.stop, `Stop ${endpoint.name}`);
-    this.stop.disabled = endpoint.state === "STOPPING";
+    // Not `disabled`, which would take the focus that the dialog gives back.
+    this.stop.setAttribute("aria-disabled", `${this.isStopping}`);
+  }
+
+  private get isStopping(): boolean {
+    return this.endpoint.state === "STOPPING";
   }
 
   private get place(): Place {
