@@ -12,6 +12,7 @@ from benchmarks.targets import Verdict, verdicts
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 DEBUG_COST = ("<!-- debug cost: begin -->", "<!-- debug cost: end -->")
 PROFILE_COST = ("<!-- profile cost: begin -->", "<!-- profile cost: end -->")
+AUTOTUNE = ("<!-- autotune: begin -->", "<!-- autotune: end -->")
 CPU_CONNECTIONS = 32
 
 

@@ -21,6 +21,8 @@ Decided = Generator[Ask, Reading, bool]
 
 # A load that brings less than this brings nothing.
 FLAT = 1.03
+# Up to so many clients a first step that brings nothing is no reason to go no higher: small loads are odd.
+SMALL_LOAD = 32
 # More clients get no less, unless something disturbs.
 IMPLAUSIBLE = 0.9
 # Who has less than this share of the best is not looked at more closely.
@@ -209,15 +211,24 @@ class Search:
     def _ascend(self, settings: Settings, low: int, stride: int, point: Point) -> Asks:
         """From a load that keeps the goal to the highest that does and brings more."""
         top = len(self._loads) - 1
-        high, above = low, point
-        while high == low and low < top:
-            high = min(low + stride, top)
+        high, above, flat_steps = low, point, 0
+        while high < top and not self._is_flat(high, flat_steps) and self._board.keeps(above):
+            high = min(high + stride, top)
             above = yield from self._measure(settings, high, point)
-            if self._board.keeps(above) and _is_more(above, point):
-                low, point = high, above
-                # The rates of an open loop are close, and may have far to go.
-                stride *= 2 if self._is_open else 1
-        while high - low > 1 and _is_more(above, point):
+            if not self._board.keeps(above) or not _is_more(above, point):
+                flat_steps += 1
+                continue
+            low, point, flat_steps = high, above, 0
+            # The rates of an open loop are close, and may have far to go.
+            stride *= 2 if self._is_open else 1
+        yield from self._between(settings, low, high, point, above)
+
+    def _is_flat(self, rung: int, flat_steps: int) -> bool:
+        return flat_steps > (not self._is_open and self._loads[rung].clients < SMALL_LOAD)
+
+    def _between(self, settings: Settings, low: int, high: int, point: Point, above: Point) -> Asks:
+        """Halve the distance from a load that keeps the goal to one that does not, but brings more."""
+        while high - low > 1 and not self._board.keeps(above) and _is_more(above, point):
             middle = (low + high) // 2
             between = yield from self._measure(settings, middle, point)
             if self._board.keeps(between):

@@ -170,6 +170,7 @@ class Run:
             what=what,
             spent_s=time.monotonic() - self._began_s,
             seconds=self._options.seconds,
+            proven=self._proven,
         )
 
     def _out_of_reach(self) -> str:

@@ -20,6 +20,7 @@ class State:
     what: str = ""
     spent_s: float = 0.0
     seconds: float = 0.0
+    proven: Point | None = None
 
     @property
     def goal(self) -> Goal:
@@ -31,7 +32,8 @@ class State:
 
     @property
     def best_point(self) -> Point | None:
-        return self.board.best(self.best)
+        """Under the load that was proven, if one was."""
+        return self.proven or self.board.best(self.best)
 
     @property
     def current_point(self) -> Point | None:
