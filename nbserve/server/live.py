@@ -10,7 +10,7 @@ from itertools import accumulate, islice, pairwise
 from typing import TypedDict
 
 from nbserve.server.metrics import EndpointMetrics
-from nbserve.server.spans import STAGES, SpanStore, Timings
+from nbserve.server.spans import STAGES, Kept, SpanStore, Timings
 
 TICK_S = 0.5
 WINDOW_S = 2.0
@@ -77,23 +77,31 @@ class Live:
         return [sample for sample in islice(self._samples, len(self._samples) - 1) if sample["time_s"] >= since_s]
 
     def begin(self, now_ns: int) -> None:
-        """Nobody counted until now: the first tick is what the counters were before the requests that are kept."""
-        kept = self._spans.kept(now_ns - int(WINDOW_S * 1e9))
-        now = self._tick(now_ns, now_ns)
-        sizes = now.batch_sizes.copy()
-        sizes.subtract(kept.batch_sizes)
-        good = sum(size * count for size, count in kept.batch_sizes.items()) - kept.failed
-        first = Tick(kept.since_ns, now.good - good, now.errors - kept.failed, sizes, now.timings)
-        self._ticks = deque((first,))
+        """Nobody counted until now: the ticks before are what the counters were before the requests that are kept."""
+        self._ticks = deque()
+        for back in range(round(WINDOW_S / TICK_S), 0, -1):
+            kept = self._spans.kept(now_ns - int(back * TICK_S * 1e9))
+            # Where older requests were dropped, the count begins later.
+            if not self._ticks or kept.since_ns > self._ticks[-1].at_ns:
+                self._ticks.append(self._tick_before(kept))
 
     def sample(self, now_ns: int, time_s: float, queued: int) -> Sample:
         """The numbers now; `time_s` is when that is for people."""
         self._ticks.append(self._tick(now_ns, self._ticks[-1].at_ns))
-        oldest_ns = now_ns - int((WINDOW_S + TICK_S / 2) * 1e9)
-        while len(self._ticks) > 2 and self._ticks[0].at_ns < oldest_ns:
+        # A tick may be a little late; after one that was very late the window is rather too long than too short.
+        begins_ns = now_ns - int((WINDOW_S - TICK_S / 2) * 1e9)
+        while self._ticks[1].at_ns <= begins_ns:
             self._ticks.popleft()
         self._samples.append(_sample(list(self._ticks), time_s, queued))
         return self.newest
+
+    def _tick_before(self, kept: Kept) -> Tick:
+        at_ns = kept.since_ns
+        now = self._tick(at_ns, self._ticks[-1].at_ns if self._ticks else at_ns)
+        sizes = now.batch_sizes.copy()
+        sizes.subtract(kept.batch_sizes)
+        rows = sum(size * count for size, count in kept.batch_sizes.items())
+        return Tick(at_ns, now.good - (rows - kept.failed), now.errors - kept.failed, sizes, now.timings)
 
     def _tick(self, now_ns: int, since_ns: int) -> Tick:
         statuses = self._metrics.statuses
@@ -103,7 +111,7 @@ class Live:
             good=statuses.total() - errors,
             errors=errors,
             batch_sizes=self._metrics.batch_sizes.copy(),
-            timings=self._spans.timings(since_ns),
+            timings=self._spans.timings(since_ns, now_ns),
         )
 
 

@@ -197,9 +197,9 @@ class SpanStore:
             batch_sizes=Counter(batch.size for batch in batches),
         )
 
-    def timings(self, since_ns: int) -> Timings:
-        """Of the requests answered since then, as far back as they are kept."""
-        batches = self._since(since_ns)
+    def timings(self, since_ns: int, until_ns: int) -> Timings:
+        """Of the requests answered after one time and up to another, as far back as they are kept."""
+        batches = [batch for batch in self._since(since_ns) if batch.sent_ns <= until_ns]
         # Ten milliseconds of arithmetic would be seen in every client's p99: a part of them tells as much.
         sample = batches[:: 1 + len(batches) // _SAMPLED_BATCHES]
         rows = sum(batch.size for batch in sample)

@@ -138,13 +138,25 @@ def test_each_stretch_weighs_as_much_as_it_answered() -> None:
     assert scene.sample()["latency_ms"] == {"p50": 10.0, "p95": 10.0, "p99": 100.0}
 
 
+def test_the_first_samples_let_go_of_what_was_before_step_by_step() -> None:
+    """A second before somebody looks a batch of each size is answered; the window of later samples is no longer."""
+    scene = Scene()
+    for rows in (1, 2, 3):
+        scene.answer(rows, took_ms=rows)
+        scene.now_ns += S // 2
+    seen = [scene.begin(), *(scene.sample() for _ in range(4))]
+    assert [sample["window_s"] for sample in seen] == [2.0] * 5
+    assert [sample["requests"] for sample in seen] == [6, 5, 3, 0, 0]
+    assert [sample["latency_ms"] and sample["latency_ms"]["p50"] for sample in seen] == [2.0, 3.0, 3.0, None, None]
+
+
 def test_a_late_tick_covers_a_longer_window() -> None:
     scene = Scene()
     scene.begin()
     scene.answer(rows=6)
     sample = scene.sample(after_s=3.0)
     assert (sample["window_s"], sample["requests"], sample["throughput"]) == (3.0, 6, 2.0)
-    assert [scene.sample()["window_s"] for _ in range(5)] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert [scene.sample()["window_s"] for _ in range(5)] == [3.5, 4.0, 4.5, 2.0, 2.0]
 
 
 def test_who_begins_again_sees_the_samples_of_the_last_two_minutes() -> None:

@@ -138,7 +138,7 @@ def test_the_mean_of_each_stage_is_that_of_the_spans(held_since_ns: int) -> None
         at_ns = 1000 * MS + number
         batch = sent_batch(number, at_ns, rows, at_ns + number * MS)
         store.record(0, batch, stamps_after(at_ns + number * MS), at_ns + 20 * MS, held_since_ns)
-    timings, spans = store.timings(0), store.last(100)
+    timings, spans = store.timings(0, 10**15), store.last(100)
     for stage, mean in zip(STAGES, timings.stages_ms, strict=False):
         assert mean == pytest.approx(sum(span[stage] for span in spans) / 8), stage  # type: ignore[literal-required]
     assert timings.latencies_ms == sorted(span["total_ms"] for span in spans)
@@ -147,7 +147,7 @@ def test_the_mean_of_each_stage_is_that_of_the_spans(held_since_ns: int) -> None
 @pytest.mark.parametrize("rows", [1, 8, 64, 4096])
 def test_a_part_of_many_requests_stands_for_all(rows: int) -> None:
     """Row i of a batch took i ms longer than the first."""
-    timings = filled(8192 // rows, rows).timings(0)
+    timings = filled(8192 // rows, rows).timings(0, 10**15)
     assert len(timings.latencies_ms) <= 250
     assert timings.latencies_ms == sorted(timings.latencies_ms)
     middle = timings.latencies_ms[len(timings.latencies_ms) // 2]
@@ -156,7 +156,13 @@ def test_a_part_of_many_requests_stands_for_all(rows: int) -> None:
 
 
 def test_nothing_took_no_time() -> None:
-    assert filled(3, rows=4).timings(10**12) == ([], [])
+    assert filled(3, rows=4).timings(10**12, 10**13) == ([], [])
+
+
+def test_only_what_was_answered_between_two_times_counts() -> None:
+    store = filled(10, rows=1)
+    assert store.timings(511 * MS, 811 * MS).latencies_ms == [14.0] * 3
+    assert store.timings(0, 111 * MS).latencies_ms == [14.0]
 
 
 def test_a_collector_keeps_what_its_source_answers_however_little_the_store_holds() -> None:
