@@ -79,7 +79,7 @@ class PredictionHandler(RelayHandler):
     @web.authenticated
     async def _ask(self, name: str) -> None:
         self._refuse_login_in_body()
-        run_file = await self.servers.having(name)
+        run_file = await self.servers.serving(name)
         if run_file.url is None:
             raise ServerGone(f"the server of {name} does not listen for predictions any more")
         headers = headers_of_request(self.request.headers)
@@ -94,6 +94,6 @@ class PredictionHandler(RelayHandler):
 
     def _refuse_login_in_body(self) -> None:
         fields = self.request.body_arguments
-        by_header = "Authorization" in self.request.headers or "token" in self.request.query_arguments
-        if "_xsrf" in fields or ("token" in fields and self.token_authenticated and not by_header):
+        # Jupyter takes a field for the login before it looks at the headers.
+        if "_xsrf" in fields or ("token" in fields and self.token_authenticated):
             raise BadRequest(LOGIN_IN_BODY)

@@ -21,6 +21,7 @@ from .exchange import Question, ask
 
 # A server that hangs must not hang the list of all.
 STATUS_LIMIT_S = 2.0
+REMEMBER_S = 0.5
 POLL_S = 0.02
 
 ServerObject = dict[str, Any]
@@ -32,6 +33,7 @@ class Servers:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._children: list[Server] = []
+        self._looked: dict[str, tuple[float, asyncio.Future[RunFile]]] = {}
 
     async def statuses(self) -> list[ServerObject]:
         """The objects of `nbserve ps --json`, oldest server first."""
@@ -63,6 +65,19 @@ class Servers:
             for question in questions:
                 question.cancel()
         raise NotFound(f"no running server has an endpoint {name!r}; there are: {', '.join(names) or 'none'}")
+
+    async def serving(self, name: str) -> RunFile:
+        """The newest server that has the endpoint, as seen a moment ago: one look-up is for all who ask meanwhile."""
+        now = asyncio.get_running_loop().time()
+        self._looked = {key: look for key, look in self._looked.items() if now - look[0] < REMEMBER_S}
+        if name not in self._looked:
+            self._looked[name] = now, asyncio.ensure_future(self.having(name))
+        try:
+            # Who hangs up must not end it for the others.
+            return await asyncio.shield(self._looked[name][1])
+        except NbserveError:
+            self._looked.pop(name, None)
+            raise
 
     def adopt(self, server: Server) -> None:
         """A child of this process, to be reaped when it ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 import json
 import os
 import socket
@@ -9,18 +10,22 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 TOKEN = "a-token-of-the-tests"
 START_LIMIT_S = 60
+LIMIT_S = 60
+JSON = {"Content-Type": "application/json"}
 POLL_S = 0.05
 
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
@@ -42,14 +47,71 @@ class Jupyter:
     log: Path
 
     def get(self, path: str, token: str | None = TOKEN, method: str = "GET") -> Answer:
-        headers = {} if token is None else {"Authorization": f"token {token}"}
-        request = urllib.request.Request(self.url + path, headers=headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return Answer(response.status, response.headers, response.read(), response.url)
-        except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, error.headers, error.read(), error.url)
+        return self.ask(method, path, token=token)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = TOKEN,
+    ) -> Answer:
+        sent = {} if token is None else {"Authorization": f"token {token}"}
+        request = urllib.request.Request(self.url + path, body, {**sent, **(headers or {})}, method=method)
+        return _answer(urllib.request.build_opener(), request)
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """JSON both ways, of an API that must not fail."""
+        answer = self.ask(method, path, None if body is None else json.dumps(body).encode(), JSON)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+    @property
+    def socket_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def pid(self) -> int:
+        [path] = self.log.parent.rglob("jpserver-*.json")
+        return int(json.loads(path.read_text())["pid"])
+
+
+class Person:
+    """Somebody who has logged in with a browser: cookies, and no token in any header."""
+
+    def __init__(self, jupyter: Jupyter) -> None:
+        self.jupyter = jupyter
+        self._jar = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
+        self.ask("GET", "login")
+        form = urllib.parse.urlencode({"password": TOKEN, "_xsrf": self.xsrf})
+        self.ask("POST", "login", form.encode())
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        return _answer(
+            self._opener, urllib.request.Request(self.jupyter.url + path, body, dict(headers or {}), method=method)
+        )
+
+    @property
+    def xsrf(self) -> str:
+        [value] = [cookie.value for cookie in self._jar if cookie.name == "_xsrf"]
+        return str(value)
+
+    @property
+    def cookies(self) -> str:
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._jar)
+
+
+def _answer(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Answer:
+    try:
+        with opener.open(request, timeout=LIMIT_S) as response:
+            return Answer(response.status, response.headers, response.read(), response.url)
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read(), error.url)
 
 
 @contextmanager
