@@ -48,12 +48,12 @@ def profiled(serve_cell: Callable[..., Endpoint]) -> Callable[..., Profile]:
     return profile
 
 
-def first(profile: Profile) -> Finding:
-    """The finding that comes first; every one of them must be complete."""
+def first(profile: Profile, beside: str = "") -> Finding:
+    """The finding that comes first, but for one that is about the machine; every one of them must be complete."""
     for finding in profile.findings:
         assert all((finding.figure, finding.why, finding.fix)), finding
         assert finding.expected_gain >= 1.0, finding
-    return profile.findings[0]
+    return next(finding for finding in profile.findings if finding.name != beside)
 
 
 def test_a_clean_model_raises_no_alarm(profiled: Callable[..., Profile]) -> None:
@@ -89,7 +89,8 @@ class H(nbserve.Handler):
 def test_autograd_left_on(profiled: Callable[..., Profile]) -> None:
     text = LARGE + "    def inference(self, batch):\n        return self.model(batch).detach()\n"
     profile = profiled(text, LARGE_BODY)
-    finding = first(profile)
+    # A processor that computes bfloat16 gains more by that.
+    finding = first(profile, beside="fp32-matmul")
     assert finding.name == "autograd"
     assert finding.settings == {"inference_mode": True}
 
