@@ -10,8 +10,9 @@ from nbserve.handler import Context, Error, Handler, Request, Response, Uploaded
 
 if TYPE_CHECKING:
     from nbserve.bundle.weights import load_weights
-    from nbserve.deployment import Endpoint, Server
+    from nbserve.deployment import Server
     from nbserve.serving import endpoint, serve
+    from nbserve.verbs import Endpoint
 
 __all__ = [
     "BadRequest",
@@ -36,7 +37,7 @@ __all__ = [
 
 # Loaded on first use: a worker must not pay for them, and `import nbserve` must not import torch.
 _LATER = {
-    "Endpoint": "nbserve.deployment",
+    "Endpoint": "nbserve.verbs",
     "Server": "nbserve.deployment",
     "endpoint": "nbserve.serving",
     "load_weights": "nbserve.bundle.weights",

@@ -17,8 +17,9 @@ import nbserve
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import debug, where
 from nbserve.debugging.terminal import TerminalConsole
-from nbserve.deployment import Endpoint, Server, find_endpoint, log_text
+from nbserve.deployment import Server, find_endpoint
 from nbserve.errors import NbserveError, ServerGone, StartError
+from nbserve.logtext import log_text
 from nbserve.options import (
     DEBUG_HELP,
     PROFILE_HELP,
@@ -35,6 +36,7 @@ from nbserve.options import (
     settings_of,
     tune_options_of,
 )
+from nbserve.verbs import Endpoint
 
 FOLLOW_POLL_S = 0.5
 RING_LINES = 5_000

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from nbserve import runfile
 from nbserve.capture.store import Store
 from nbserve.config import EndpointConfig
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.errors import NbserveError, NotFound, ServerGone
+from nbserve.verbs import Endpoint
 
 Progress = Callable[[str], None]
 
@@ -113,8 +114,9 @@ def _home_of(pid: int) -> Home:
 
 @dataclass(frozen=True)
 class _Deployed:
+    """Its settings are in the bundle, as they were tuned since."""
+
     bundle: Path
-    settings: Mapping[str, Any]
     port: int | None
 
 
@@ -152,7 +154,7 @@ class Home:
             server.detach()
         if (run_file := server.run_file).detached:
             on_note(f"on the detached server, pid {run_file.pid}: it outlives this kernel until %serve stop")
-        self._deployed[order.name] = _Deployed(bundle, dict(order.settings), urlsplit(endpoint.url).port)
+        self._deployed[order.name] = _Deployed(bundle, urlsplit(endpoint.url).port)
         return endpoint
 
     def servers(self, on_note: Progress) -> list[Server]:
@@ -205,7 +207,7 @@ class Home:
             if name == replacing:
                 continue
             try:
-                self._server.deploy(deployed.bundle, dict(deployed.settings), port=deployed.port)
+                self._server.deploy(deployed.bundle, port=deployed.port)
                 on_note(f"{name} is back")
             except NbserveError as error:
                 on_note(f"{name} did not come back: {error}")

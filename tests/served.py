@@ -13,7 +13,8 @@ import pytest
 import nbserve
 from nbserve.bundle.bundle import Bundle
 from nbserve.capture.capture import capture
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
+from nbserve.verbs import Endpoint
 
 LIMIT_S = 60.0
 

@@ -16,7 +16,7 @@ from nbserve.errors import NbserveError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 SHOWN_CHARS = 2_000
 

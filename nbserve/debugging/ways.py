@@ -16,7 +16,7 @@ from nbserve.debugging.terminal import TerminalConsole
 from nbserve.errors import DebugError
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 STACK_LIMIT_S = 1.0
 HINT_AFTER_S = 2.0

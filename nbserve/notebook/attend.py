@@ -14,7 +14,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from nbserve import debugging
 from nbserve.debugwire import IS_HELD
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook import cell
 from nbserve.notebook import held as words
@@ -22,6 +21,7 @@ from nbserve.notebook.console import KernelConsole, has_input
 from nbserve.notebook.progress import ProgressLine
 from nbserve.notebook.watch import Holds, Watch, Watches
 from nbserve.serving import home
+from nbserve.verbs import Endpoint
 
 # Most answers come sooner and need no watch.
 PATIENCE_S = 0.2

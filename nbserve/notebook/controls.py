@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
 from nbserve.config import Policy
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.options import HELP_TEXTS
+from nbserve.verbs import Endpoint
 
 INTERVAL_S = 0.5
 # What the stream told before a change can arrive a moment after it.

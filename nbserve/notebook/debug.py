@@ -9,11 +9,11 @@ import functools
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbserve import debugging
-from nbserve.deployment import Endpoint
 from nbserve.exchange import encode
 from nbserve.notebook import cell, freetext, options
 from nbserve.notebook.console import KernelConsole, NoInput, has_input
 from nbserve.options import add_debug_options, debug_options_of
+from nbserve.verbs import Endpoint
 
 # What their values are, which may have spaces and quotes.
 FREE_TEXTS = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbserve.deployment import Endpoint
+from nbserve.verbs import Endpoint
 
 # Two minutes at two samples a second.
 MOST_SAMPLES = 240

@@ -10,7 +10,6 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.display import display
 
 from nbserve.config import EndpointConfig
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook import attend, cell, options, profile, tune, verbs
 from nbserve.notebook.console import has_input
@@ -21,6 +20,7 @@ from nbserve.notebook.status import Shown, card
 from nbserve.notebook.watch import Holds, watches
 from nbserve.options import settings_of
 from nbserve.serving import Order, deploy, home
+from nbserve.verbs import Endpoint
 
 
 @magics_class

@@ -8,9 +8,9 @@ from typing import Any
 import anywidget
 import traitlets
 
-from nbserve.deployment import Endpoint
 from nbserve.notebook.live import Live
 from nbserve.notebook.relay import Relay
+from nbserve.verbs import Endpoint
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 

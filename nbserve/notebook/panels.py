@@ -11,12 +11,12 @@ from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from nbserve.deployment import Endpoint
 from nbserve.notebook import live
 from nbserve.notebook.console import has_input
 from nbserve.notebook.live import Live
 from nbserve.notebook.status import Shown, card
 from nbserve.notebook.twin import Twin
+from nbserve.verbs import Endpoint
 
 if TYPE_CHECKING:
     from nbserve.notebook.panel import Panel

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.exchange import encode
 from nbserve.notebook import cell, freetext, options
@@ -18,6 +17,7 @@ from nbserve.notebook.progress import ProgressLine
 from nbserve.options import PROFILE_HELP, ab_options_of, add_profile_options, profile_options_of
 from nbserve.profiling.options import AbOptions, ProfileOptions
 from nbserve.profiling.requests import Request
+from nbserve.verbs import Endpoint
 
 if TYPE_CHECKING:
     from nbserve.profiling.comparison import Comparison

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from nbserve.deployment import Endpoint, Relayed
 from nbserve.errors import NbserveError
+from nbserve.verbs import Endpoint, Relayed
 
 JSON = "application/json"
 logger = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, display
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.exchange import encode
 from nbserve.notebook import cell, freetext, options
@@ -18,6 +17,7 @@ from nbserve.notebook.profile import Told
 from nbserve.options import TUNE_HELP, add_tune_options, tune_options_of
 from nbserve.profiling.requests import Request
 from nbserve.tune.options import TuneOptions
+from nbserve.verbs import Endpoint
 
 if TYPE_CHECKING:
     from nbserve.tune.state import State

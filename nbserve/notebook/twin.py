@@ -11,10 +11,10 @@ from typing import Any
 
 from IPython.display import DisplayHandle
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
 from nbserve.notebook.live import Live
 from nbserve.notebook.news import News
+from nbserve.verbs import Endpoint
 
 # Calls what draws a picture.
 Run = Callable[[Callable[[], None]], Any]

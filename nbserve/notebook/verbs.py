@@ -13,7 +13,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from nbserve.config import EndpointConfig
-from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
 from nbserve.notebook import attend, cell, debug, freetext, options, profile, tune
 from nbserve.notebook.failure import show_below
@@ -23,6 +22,7 @@ from nbserve.notebook.status import Shown, card, table
 from nbserve.notebook.watch import Watches
 from nbserve.options import add_settings, as_option, settings_of
 from nbserve.serving import Home
+from nbserve.verbs import Endpoint
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
+from nbserve.verbs import Endpoint
 
 Holds = Sequence[dict[str, Any]]
 Listener = Callable[[Holds], None]

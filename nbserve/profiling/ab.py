@@ -26,7 +26,7 @@ from nbserve.profiling.statistics import LEAST_PAIRS, estimate
 from nbserve.profiling.summary import assignments
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 # Enough for a tight interval; more of them would be too short for their number of requests.
 MOST_PAIRS = 40

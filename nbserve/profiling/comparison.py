@@ -12,7 +12,7 @@ from nbserve.profiling.statistics import LEAST_PAIRS, Estimate, Verdict
 from nbserve.profiling.summary import assignments
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 Measure = Literal["median latency", "throughput"]
 # What rounding does when sums are taken in another order, in half precision too.

@@ -9,7 +9,7 @@ from nbserve.bundle.bundle import Bundle, Golden
 from nbserve.errors import ProfileError
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 
 class Reply(NamedTuple):

@@ -22,7 +22,7 @@ from nbserve.profiling.summary import plural
 from nbserve.recording import Recording, WorkerRecording
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 # Who records in silence for that long is helped out with recorded requests.
 SILENCE_S = 1.0

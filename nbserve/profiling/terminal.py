@@ -12,7 +12,7 @@ from nbserve.profiling.options import AbOptions, ProfileOptions
 from nbserve.profiling.profile import check_path
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 
 class Progress:

@@ -12,7 +12,7 @@ from nbserve.tune.points import Goal, Settings
 from nbserve.tune.space import Space, most_workers, workers_by_device
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 # The rest of the machine needs some of the free memory too.
 SHARE_OF_MEMORY = 0.8

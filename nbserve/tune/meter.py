@@ -16,7 +16,7 @@ from nbserve.profiling.generator import LoadGenerator
 from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 # New workers meet their first batches, and a batcher learns who comes back.
 FRESH_S = 0.2

@@ -26,7 +26,7 @@ from nbserve.tune.state import OnState, State
 from nbserve.tune.tuned import Tuned
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 # Of the whole time. One that fails ends early, and another at a lower load begins.
 MOST_PROOFS = 3

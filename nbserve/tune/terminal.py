@@ -12,7 +12,7 @@ from nbserve.tune.options import TuneOptions
 from nbserve.tune.state import State
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 INTERRUPTED = 130
 

@@ -13,7 +13,7 @@ from nbserve.tune.proof import GAINS, Proof, Verdict
 from nbserve.tune.state import State
 
 if TYPE_CHECKING:
-    from nbserve.deployment import Endpoint
+    from nbserve.verbs import Endpoint
 
 
 @dataclass(frozen=True)

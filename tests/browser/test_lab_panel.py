@@ -14,7 +14,8 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
+from nbserve.verbs import Endpoint
 from tests.lab import DARK, KERNEL, LIGHT, Lab, LabPage, add_kernel, running_lab
 from tests.served import wait_until
 from tests.server.conftest import Load, post

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from nbserve.bundle.bundle import Bundle
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
+from nbserve.verbs import Endpoint
 from tests.lab import DARK, Lab, LabPage, running_lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]

@@ -11,8 +11,8 @@ from typing import Any
 import pexpect
 import pytest
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import PredictError
+from nbserve.verbs import Endpoint
 
 LIMIT_S = 30.0
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nbserve.debugging import DebugOptions, debug
-from nbserve.deployment import Endpoint
+from nbserve.verbs import Endpoint
 from tests.dap import Dap, places
 
 pytestmark = pytest.mark.process

@@ -233,12 +233,13 @@ def connections(jupyter: Jupyter, url: str) -> int:
     return sum(1 for connection in opened if connection.raddr == (address.hostname, address.port))
 
 
-def half_asked(jupyter: Jupyter, path: str) -> socket.socket:
+def half_asked(jupyter: Jupyter, path: str, body: bytes = b"[2]") -> socket.socket:
     """A connection that has asked, and does not read."""
     address = urlsplit(jupyter.url + path)
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     lines = [f"POST {address.path} HTTP/1.1", f"Host: {address.netloc}", f"Authorization: token {TOKEN}"]
-    connection.sendall("\r\n".join([*lines, "Content-Type: application/json", "Content-Length: 3", "", "[2]"]).encode())
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    connection.sendall("\r\n".join(lines).encode() + body)
     return connection
 
 

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from nbserve.deployment import Endpoint, find_endpoint
+from nbserve.deployment import find_endpoint
 from nbserve.errors import Conflict
+from nbserve.verbs import Endpoint
 
 pytestmark = [pytest.mark.notebook, pytest.mark.process]
 

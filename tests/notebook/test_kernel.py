@@ -219,7 +219,8 @@ def test_a_detached_server_outlives_its_kernel_and_is_found_again(new_kernel: Ca
 def test_a_server_that_died_is_started_again_with_its_endpoints(new_kernel: Callable[[], Any]) -> None:
     kernel = new_kernel()
     kernel.ok(DOUBLE)
-    kernel.ok("%%serve echo\ndef echo(requests):\n    return requests\n")
+    kernel.ok("%%serve echo --max-batch-size 3\ndef echo(requests):\n    return requests\n")
+    kernel.ok("%serve config echo max_batch_size=5")
     server = psutil.Process(kernel.pid).children()[0]
     server.kill()
     assert until(lambda: not _runs(server.pid), within_s=10)
@@ -227,7 +228,16 @@ def test_a_server_that_died_is_started_again_with_its_endpoints(new_kernel: Call
     assert "the server had ended; a new one was started" in again.text
     assert "echo is back" in again.text
     assert kernel.ok("%serve predict echo 7").value == "7"
+    assert "max_batch_size = 5" in kernel.ok("%serve config echo").text
     assert kernel.ok("%serve predict double 7").value == "21"
+
+
+def test_a_cell_that_is_run_again_brings_its_own_settings(new_kernel: Callable[[], Any]) -> None:
+    kernel = new_kernel()
+    kernel.ok(DOUBLE)
+    kernel.ok("%serve config double max_batch_size=5")
+    kernel.ok(DOUBLE)
+    assert "max_batch_size = 4 " in kernel.ok("%serve config double").text
 
 
 def test_unloading_stops_the_server(new_kernel: Callable[[], Any]) -> None:

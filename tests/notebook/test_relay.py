@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from nbserve.deployment import Relayed
 from nbserve.errors import ConfigError, ServerGone
 from nbserve.notebook.relay import Relay
+from nbserve.verbs import Relayed
 
 WITHIN_S = 10
 BEGIN = {"event": "begin", "samples": []}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nbserve.deployment import Endpoint
 from nbserve.errors import NbserveError
+from nbserve.verbs import Endpoint
 
 LIMIT_S = 60.0
 

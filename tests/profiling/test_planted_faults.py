@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbserve.deployment import Endpoint
 from nbserve.profiling.profile import Profile
 from nbserve.server.machine import this_machine
 from nbserve.trace.model import Finding
+from nbserve.verbs import Endpoint
 from tests.server.conftest import Load
 
 pytestmark = pytest.mark.process

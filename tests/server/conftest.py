@@ -18,7 +18,7 @@ import uvloop
 
 from nbserve.config import ServerConfig
 from nbserve.debugging.link import Link
-from nbserve.deployment import Endpoint
+from nbserve.verbs import Endpoint
 from tests.served import wait_until
 from tests.server.rawhttp import Running, Start
 

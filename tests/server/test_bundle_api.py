@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nbserve.bundle.bundle import Bundle
-from nbserve.deployment import Endpoint
 from nbserve.errors import BadRequest, NotFound
+from nbserve.verbs import Endpoint
 
 pytestmark = pytest.mark.process
 

@@ -12,8 +12,9 @@ import time
 import psutil
 import pytest
 
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.errors import NotFound
+from nbserve.verbs import Endpoint
 
 pytestmark = pytest.mark.process
 

@@ -9,8 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.errors import BadRequest, NotFound
+from nbserve.verbs import Endpoint
 
 pytestmark = pytest.mark.process
 

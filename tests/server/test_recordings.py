@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.errors import Conflict
+from nbserve.verbs import Endpoint
 
 pytestmark = pytest.mark.process
 

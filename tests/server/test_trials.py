@@ -14,9 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.errors import BadRequest, ConfigError, NotFound, StartError, Unavailable
 from nbserve.server.trials import Trials
+from nbserve.verbs import Endpoint
 from tests.server.stage import Stage, play, request
 
 ASKS = """

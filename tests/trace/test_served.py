@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbserve.deployment import Endpoint
 from nbserve.trace import ops
 from nbserve.trace.model import CATEGORIES
 from nbserve.trace.parse import read_trace
+from nbserve.verbs import Endpoint
 from tests.server.conftest import Load
 
 pytestmark = pytest.mark.process
