@@ -20,11 +20,12 @@ from pathlib import Path
 from benchmarks.report import AUTOTUNE, between_markers, number, table
 from benchmarks.run import machine
 from nbserve.capture.capture import capture
-from nbserve.deployment import Endpoint, Server
+from nbserve.deployment import Server
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.requests import recorded
 from nbserve.tune.meter import Meter, meter
 from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
+from nbserve.verbs import Endpoint
 
 README = Path(__file__).with_name("README.md")
 MOST_CLIENTS = 512

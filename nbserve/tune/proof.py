@@ -37,6 +37,7 @@ class Side:
     p99_ms: float
     errors: int = 0
     is_behind: bool = False
+    readings: Sequence[Reading] = ()
 
     @classmethod
     def of(cls, load: Load, readings: Sequence[Reading]) -> Side:
@@ -46,6 +47,7 @@ class Side:
             statistics.median(reading.p99_ms for reading in readings),
             sum(sum(reading.errors.values()) for reading in readings),
             sum(reading.is_behind for reading in readings) > len(readings) / 2,
+            readings,
         )
 
     def keeps(self, goal: Goal, times: float = 1.0) -> bool:

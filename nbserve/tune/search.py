@@ -78,6 +78,10 @@ class Search:
         if best is not None and self._board.best(self.leader) is None:
             self.leader = best.settings
 
+    def lower_loads(self, load: Load) -> list[Load]:
+        """This one and those below it, downwards."""
+        return self._loads[self._loads.index(load) :: -1]
+
     def is_leaner(self, one: Settings, other: Settings) -> bool:
         """Whether it takes fewer workers, or fewer threads with as many, or no window with as many."""
         return self._cost(one) < self._cost(other)
@@ -108,7 +112,7 @@ class Search:
         if candidate in self._tried or self._is_moot(candidate):
             return False
         self._tried.add(candidate)
-        champion = self._board.best(self.leader)
+        champion = yield from self._hold()
         if champion is None:
             won = yield from self._challenge_in_need(candidate)
         elif self._is_open:
@@ -119,6 +123,13 @@ class Search:
             won = yield from self._wins(candidate)
         self.leader = candidate if won else self.leader
         return won
+
+    def _hold(self) -> Generator[Ask, Reading, Point | None]:
+        """The best of the leader; where its loads turned out to be too much, lower ones are tried."""
+        lowest = min(self._loads.index(point.load) for point in self._board.of(self.leader))
+        if self._board.best(self.leader) is None and lowest > 0:
+            yield from self._ramp(self.leader, max(0, lowest - STRIDE), STRIDE, 0.0)
+        return self._board.best(self.leader)
 
     def _challenge_in_need(self, candidate: Settings) -> Decided:
         """Nothing keeps the goal yet: what comes nearer is better."""
@@ -149,7 +160,7 @@ class Search:
 
     def _look_again(self) -> Decided:
         """Neighbours of the leader that may have lost because something disturbed them; whether one leads now."""
-        champion = self._board.best(self.leader)
+        champion = yield from self._hold()
         if champion is None or self._is_open:
             return False
         self._why = "a second look"
@@ -238,7 +249,7 @@ class Search:
 
     def _wins(self, candidate: Settings) -> Decided:
         """Measure the best of both in turns until it is clear who has more; leaner settings need no more."""
-        own, champion = self._board.best(candidate), self._board.best(self.leader)
+        own, champion = self._board.best(candidate), (yield from self._hold())
         if own is None or champion is None:
             return own is not None
         match = rivals.Match(self._is_leaner_now(candidate), self._least_gain(candidate))

@@ -19,7 +19,7 @@ from nbserve.tune.crowd import Crowd
 from nbserve.tune.limits import Limits
 from nbserve.tune.meter import Meter, meter, refuse_failures
 from nbserve.tune.options import TuneOptions
-from nbserve.tune.points import Goal, Point, Settings
+from nbserve.tune.points import Goal, Load, Point, Settings
 from nbserve.tune.proof import Contender, Proof, prove
 from nbserve.tune.search import Search
 from nbserve.tune.state import OnState, State
@@ -128,31 +128,24 @@ class Run:
 
     def _prove(self, searched: Meter, beside: Meter) -> Proof:
         """Under its best load; the winner may have kept the goal by luck there, then under lower ones."""
-        for point in self._winning():
-            proof = self._prove_at(searched, beside, point)
-            self._proven = point
+        winner = self.best
+        assert winner is not None
+        for load in self._search.lower_loads(winner.load)[:MOST_PROOFS]:
+            proof = self._prove_at(searched, beside, winner, load)
+            self._proven = Point(winner.settings, load, list(proof.best.readings))
             if proof.best.keeps(self._options.goal):
                 break
         return proof
 
-    def _winning(self) -> list[Point]:
-        """The best of the winner, and what it did under lower loads: the highest first."""
-        best = self.best
-        assert best is not None
-        kept = filter(self._board.keeps, self._board.of(best.settings))
-        lower = [point for point in kept if point.load.size < best.load.size]
-        return [best, *sorted(lower, key=lambda point: -point.load.size)[: MOST_PROOFS - 1]]
-
-    def _prove_at(self, searched: Meter, beside: Meter, winning: Point) -> Proof:
+    def _prove_at(self, searched: Meter, beside: Meter, winner: Point, load: Load) -> Proof:
         own = self._board.best_within(self._current)
-        is_too_much = own is None or (winning.load.rate is not None and winning.load.rate > own.load.size)
-        against = own or self._board.nearest(self._current) or winning
-        load = winning.load if winning.load.rate is not None else against.load
-        searched.configure(winning.settings)
-        best = Contender(searched, winning.load, winning.throughput)
-        current = Contender(beside, load, against.throughput)
+        is_too_much = own is None or (load.rate is not None and load.rate > own.load.size)
+        against = own or self._board.nearest(self._current) or winner
+        searched.configure(winner.settings)
+        best = Contender(searched, load, winner.throughput)
+        current = Contender(beside, against.load if load.rate is None else load, against.throughput)
         proof = prove(best, current, self._options.goal, self._proof_s, self._tell_pair)
-        is_leaner = self._search.is_leaner(winning.settings, self._current)
+        is_leaner = self._search.is_leaner(winner.settings, self._current)
         return replace(proof, is_leaner=is_leaner, is_too_much=is_too_much)
 
     def _tell_pair(self, number: int) -> None:
