@@ -1,23 +1,22 @@
 """Jupyter's server: one HTTP exchange with a model server, which never makes Jupyter wait.
 
-Tornado's own client cannot be called off halfway, nor be held back by somebody who reads slowly.
+By httpx, since Tornado's own client cannot be called off halfway, nor be held back by somebody who reads slowly.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http.client import responses
 from urllib.parse import urlsplit
 
-from tornado.httputil import HTTPHeaders, HTTPInputError, parse_response_start_line
+import httpx
+from tornado.httputil import HTTPHeaders
 
 from nbserve.errors import ServerGone
 
 CONNECT_LIMIT_S = 10.0
-PIECE_BYTES = 64 * 1024
-HEAD_LIMIT_BYTES = 128 * 1024
 GONE = "the model server does not answer any more: it has ended, or is about to"
 
 
@@ -31,29 +30,36 @@ class Question:
     headers: HTTPHeaders = field(default_factory=HTTPHeaders, repr=False)
     body: bytes = field(default=b"", repr=False)
 
-    @property
-    def head(self) -> bytes:
+    def request(self) -> httpx.Request:
         own = [("Host", urlsplit(self.url).netloc), ("Connection", "close"), ("Content-Length", str(len(self.body)))]
-        lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{k}: {v}" for k, v in [*own, *self.headers.get_all()])]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+        limits = {"connect": CONNECT_LIMIT_S, "read": None, "write": None, "pool": None}
+        return httpx.Request(
+            self.method,
+            self.url,
+            headers=[
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in [*own, *self.headers.get_all()]
+            ],
+            stream=httpx.ByteStream(self.body),
+            # The target as it is: httpx would write it in its own way.
+            extensions={"target": self.target.encode("latin-1"), "timeout": limits},
+        )
 
 
 class Answer:
     """What is answered: its head, and its body piece by piece as it comes."""
 
-    def __init__(self, reader: asyncio.StreamReader, head: str, is_bodiless: bool) -> None:
-        first, _, rest = head.partition("\r\n")
-        line = parse_response_start_line(first)
-        self.status = line.code
-        self.reason = line.reason
-        self.headers = HTTPHeaders.parse(rest)
-        self._is_bodiless = is_bodiless or self.status in (204, 304)
-        self._reader = reader
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.reason = response.extensions.get("reason_phrase", b"").decode("latin-1") or responses.get(self.status, "")
+        self.headers = HTTPHeaders()
+        for name, value in response.headers.raw:
+            self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        self._response = response
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, read only as fast as it is taken; raises ServerGone when it breaks off."""
         with _gone_when_broken():
-            async for piece in self._body():
+            async for piece in self._response.aiter_raw():
                 yield piece
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -68,59 +74,23 @@ class Answer:
     async def read(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])
 
-    def _body(self) -> AsyncIterator[bytes]:
-        if self._is_bodiless:
-            return self._exactly(0)
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            return self._chunked()
-        if (length := self.headers.get("Content-Length")) is not None:
-            return self._exactly(int(length))
-        return self._until_closed()
-
-    async def _exactly(self, left: int) -> AsyncIterator[bytes]:
-        while left:
-            if not (piece := await self._reader.read(min(left, PIECE_BYTES))):
-                raise EOFError
-            left -= len(piece)
-            yield piece
-
-    async def _chunked(self) -> AsyncIterator[bytes]:
-        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            async for piece in self._exactly(size):
-                yield piece
-            await self._reader.readexactly(2)
-
-    async def _until_closed(self) -> AsyncIterator[bytes]:
-        while piece := await self._reader.read(PIECE_BYTES):
-            yield piece
-
 
 @asynccontextmanager
 async def ask(question: Question) -> AsyncIterator[Answer]:
     """Ask, and give the answer once its head is there. Leaving the block hangs up; raises ServerGone."""
-    with _gone_when_broken():
-        reader, writer = await _connect(question.url)
-    try:
+    # The machine's own servers, on loopback: no proxy, no certificates, no cookies, no redirections.
+    async with httpx.AsyncHTTPTransport(verify=False, trust_env=False) as transport:
         with _gone_when_broken():
-            writer.write(question.head)
-            # Not drained: an answer may come, and be the last word, before the body is sent.
-            writer.write(question.body)
-            head = await reader.readuntil(b"\r\n\r\n")
-            answer = Answer(reader, head.decode("latin-1"), question.method == "HEAD")
-        yield answer
-    finally:
-        writer.transport.abort()
-
-
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    address = urlsplit(url)
-    opening = asyncio.open_connection(address.hostname, address.port, limit=HEAD_LIMIT_BYTES)
-    return await asyncio.wait_for(opening, CONNECT_LIMIT_S)
+            response = await transport.handle_async_request(question.request())
+        try:
+            yield Answer(response)
+        finally:
+            await response.aclose()
 
 
 @contextmanager
 def _gone_when_broken() -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, ValueError, asyncio.TimeoutError, asyncio.LimitOverrunError, HTTPInputError):
+    except (httpx.TransportError, httpx.InvalidURL):
         raise ServerGone(GONE) from None

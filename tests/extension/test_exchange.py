@@ -184,7 +184,8 @@ def test_who_reads_slowly_holds_the_server_back_and_who_leaves_hangs_up():
 
     async def talk(url: str) -> None:
         async with ask(Question(url, "GET", "/")) as answer:
-            assert await anext(answer.pieces())
+            pieces = answer.pieces()
+            assert await anext(pieces)
             await is_held_back.wait()
         await has_hung_up.wait()
 
