@@ -59,7 +59,7 @@ def card(
     """
     more = [("workers", workers(endpoint["workers"])), ("settings", settings(endpoint["settings"]))]
     rows = [
-        ("URL", endpoint["url"] or "none"),
+        *([] if is_short else [("URL", endpoint["url"] or "none")]),
         ("try it", curl),
         *([] if is_short else more[:1]),
         *(("held", text) for text in _held(endpoint, holds)),
