@@ -119,9 +119,8 @@ def histogram(pen: Pen, box: Box, sizes: Sequence[tuple[int, int]], most: int) -
             pen.box(left, plot.bottom - height, min(right, left + _WIDEST_PX), plot.bottom, ACCENT, 1)
         # Counted from the last one, which has its label in any case: it is the setting.
         if (len(bars) - 1 - i) % every == 0:
-            pen.text(
-                left + min(width - 2, _WIDEST_PX) / 2, plot.bottom + 11, bar.label, MUTED, _LABEL_SIZE, anchor="ms"
-            )
+            middle = min(left + min(width - 2, _WIDEST_PX) / 2, box.right - labels[i] / 2)
+            pen.text(middle, plot.bottom + 11, bar.label, MUTED, _LABEL_SIZE, anchor="ms")
 
 
 class Bar(NamedTuple):
