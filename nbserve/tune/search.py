@@ -31,6 +31,8 @@ HOPELESS = 0.95
 NEARER = 0.9
 # Rungs of the ladder of loads: of the first ramp, and of later ones, which begin near the best.
 FIRST_STRIDE, STRIDE = 4, 2
+# How many rungs below the best a proof goes where luck was in it.
+LOWER = (0, 1, 3, 6)
 REQUESTS = 200
 LEAST_S, MOST_S = 0.7, 2.5
 WARM_SHARE = 0.3
@@ -79,8 +81,9 @@ class Search:
             self.leader = best.settings
 
     def lower_loads(self, load: Load) -> list[Load]:
-        """This one and those below it, downwards."""
-        return self._loads[self._loads.index(load) :: -1]
+        """This one and some below it, downwards, in steps that grow."""
+        rung = self._loads.index(load)
+        return [self._loads[rung - down] for down in LOWER if down <= rung]
 
     def is_leaner(self, one: Settings, other: Settings) -> bool:
         """Whether it takes fewer workers, or fewer threads with as many, or no window with as many."""
