@@ -32,7 +32,7 @@ _RADIUS = {"best": 6, "before": 5.5, "kept": 3.5, "late": 3}
 
 def live(state: State) -> str:
     """While it runs."""
-    clock = f"{state.spent_s:.0f} of {state.seconds:.0f} s at most"
+    clock = f"{state.spent_s:.0f} of {state.seconds:.0f} s"
     counted = f"{state.tried} settings, {state.measured} measurements"
     head = f"<b>{_safe(state.name)}</b> <span style='{_FAINT}'>{_safe(state.what)}</span>"
     bar = f"{_bar(state.share)}<div style='{_FAINT};font-size:12px'>{clock} · {counted}</div>"
@@ -131,15 +131,13 @@ def _dot(dot: Dot) -> str:
     edge = "currentColor' stroke-opacity='.4" if dot.kind == "late" else "none"
     faint = " fill-opacity='.45'" if dot.kind == "kept" else ""
     circle = f"<circle cx='{dot.x:.1f}' cy='{dot.y:.1f}' r='{_RADIUS[dot.kind]}' fill='{fill}'{faint} stroke='{edge}'>"
-    label = _label(dot) if dot.kind in ("best", "before") else ""
-    return f"{circle}<title>{_safe(dot.title)}</title></circle>{label}"
+    return f"{circle}<title>{_safe(dot.title)}</title></circle>{_label(dot) if dot.label else ''}"
 
 
 def _label(dot: Dot) -> str:
-    return (
-        f"<text x='{dot.x - 10:.1f}' y='{dot.y + 4:.1f}' text-anchor='end' fill='currentColor' "
-        f"font-weight='600'>{dot.kind}</text>"
-    )
+    x, anchor = (dot.x + 10, "start") if dot.label_is_right else (dot.x - 10, "end")
+    place = f"x='{x:.1f}' y='{dot.y + 4:.1f}' text-anchor='{anchor}'"
+    return f"<text {place} fill='currentColor' font-weight='600'>{dot.label}</text>"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -18,6 +18,7 @@ Kind = Literal["best", "before", "kept", "late"]
 
 BEST, BEFORE = "#2e9d5b", "#e0861a"
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 18, 22, 38
+LABEL_PX = 60
 # Latencies that are shown, as shares of the goal, at least and at most.
 LOW, HIGH = 0.3, 1.8
 LOWEST, HIGHEST = 0.005, 12.0
@@ -30,6 +31,16 @@ class Dot:
     y: float
     kind: Kind
     title: str
+
+    @property
+    def label(self) -> str:
+        """What stands beside it."""
+        return self.kind if self.kind in ("best", "before") else ""
+
+    @property
+    def label_is_right(self) -> bool:
+        """To the left it would stand on the axis."""
+        return self.x < LEFT_PX + LABEL_PX
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ def plot(state: State, width: int, height: int) -> Plot:
         dots=list(_dots(state, points, scale)),
         frontier=[(scale.x(point.p99_ms), scale.y(point.throughput)) for point in frontier(points)],
         x_ticks=[Tick(scale.x(ms), milliseconds(ms)) for ms in _powers(scale.low_ms, scale.high_ms)],
-        y_ticks=[Tick(scale.y(value), f"{value:,.4g}") for value in _steps(scale.most)],
+        y_ticks=[Tick(scale.y(value), f"{value:,.9g}") for value in _steps(scale.most)],
     )
 
 

@@ -104,8 +104,9 @@ def _texts(pen: ImageDraw.ImageDraw, drawn: Plot) -> None:
     pen.text((drawn.right, drawn.height - 7), "99th percentile of latency", MUTED, font(11), anchor="rm")
     pen.text((drawn.late_x, 10), drawn.goal, MUTED, font(11), anchor="mm")
     for dot in drawn.dots:
-        if dot.kind in ("best", "before"):
-            pen.text((dot.x - 10, dot.y), dot.kind, TEXT, font(12), anchor="rm")
+        if dot.label:
+            x, anchor = (dot.x + 10, "lm") if dot.label_is_right else (dot.x - 10, "rm")
+            pen.text((x, dot.y), dot.label, TEXT, font(12), anchor=anchor)
 
 
 def _row(pen: ImageDraw.ImageDraw, row: Row | None, y: int) -> None:

@@ -162,6 +162,8 @@ def test_the_plot_has_a_dot_for_each_point_and_marks_two() -> None:
     best, late = drawn.dots[-1], drawn.dots[1]
     assert best.x < drawn.late_x < late.x
     assert best.y == min(dot.y for dot in drawn.dots)
+    assert [dot.label for dot in drawn.dots] == ["", "", "", "before", "best"]
+    assert [tick.label for tick in drawn.y_ticks] == ["0", "1,000", "2,000"]
     assert all(plot.LEFT_PX <= dot.x <= drawn.right and 0 < dot.y <= drawn.bottom for dot in drawn.dots)
     assert [tick.label for tick in drawn.x_ticks] == ["10 ms", "20 ms", "50 ms", "100 ms"]
     assert drawn.frontier == sorted(drawn.frontier)
@@ -194,7 +196,7 @@ def test_the_page_is_sound_and_escapes_names(make: Any) -> None:
 
 
 def test_progress_is_told_in_the_page_and_in_a_line() -> None:
-    assert "30 of 120 s at most · 4 settings, 6 measurements" in page.live(state())
+    assert "30 of 120 s · 4 settings, 6 measurements" in page.live(state())
     assert "width:25.0%" in page.live(state())
     assert summary.progress(state()) == "digits: 25% best 2,400/s | workers: 2 workers"
 
