@@ -13,36 +13,17 @@ from collections.abc import Generator, Iterator
 from nbserve.tune import rivals
 from nbserve.tune.board import Board
 from nbserve.tune.points import Ask, Load, Point, Reading, Settings
+from nbserve.tune.ramp import Asks, OutOfTime, Ramp
 from nbserve.tune.space import COORDINATES, Coordinate, Space, highest
 
-Asks = Generator[Ask, Reading, None]
-Measured = Generator[Ask, Reading, Point]
 Decided = Generator[Ask, Reading, bool]
 
-# A load that brings less than this brings nothing.
-FLAT = 1.03
-# Up to so many clients a first step that brings nothing is no reason to go no higher: small loads are odd.
-SMALL_LOAD = 32
-# More clients get no less, unless something disturbs.
-IMPLAUSIBLE = 0.9
 # Who has less than this share of the best is not looked at more closely.
 HOPELESS = 0.95
 # How much less latency counts, where nothing keeps the goal.
 NEARER = 0.9
 # Rungs of the ladder of loads: of the first ramp, and of later ones, which begin near the best.
 FIRST_STRIDE, STRIDE = 4, 2
-# How many rungs below the best a proof goes where luck was in it.
-LOWER = (0, 1, 3, 6)
-REQUESTS = 200
-LEAST_S, MOST_S = 0.7, 2.5
-WARM_SHARE = 0.3
-LEAST_OPEN_S, MOST_OPEN_S, OPEN_GOALS = 1.5, 4.0, 10
-# With less time than that, measurements are shorter, but not by more than that.
-USUAL_BUDGET_S, LEAST_SHORTENED = 60.0, 0.25
-
-
-class _OutOfTime(Exception):
-    """The time is up."""
 
 
 class Search:
@@ -54,16 +35,15 @@ class Search:
         self._current = current
         self._space = space
         self._board = board
-        self._budget_s = budget_s
-        self._loads = space.loads()
+        self._ramp = Ramp(space, board, current, budget_s)
         self._tried = {current}
         self._looked_at: set[Settings] = set()
-        self._why = "the current settings"
 
     def asks(self) -> Asks:
         try:
-            yield from self._ramp(self.leader, 0, FIRST_STRIDE, 0.0)
-            self._why = "well-known settings"
+            self._ramp.why = "the current settings"
+            yield from self._ramp.climb(self.leader, 0, FIRST_STRIDE, 0.0)
+            self._ramp.why = "well-known settings"
             for settings in self._space.seeds():
                 yield from self._challenge(settings)
             yield from self._climb()
@@ -71,7 +51,7 @@ class Search:
                 yield from self._climb()
             yield from self._give_current_its_due()
             self.is_clear = True
-        except _OutOfTime:
+        except OutOfTime:
             self._leave_no_goal_missed()
 
     def _leave_no_goal_missed(self) -> None:
@@ -81,9 +61,8 @@ class Search:
             self.leader = best.settings
 
     def lower_loads(self, load: Load) -> list[Load]:
-        """This one and some below it, downwards, in steps that grow."""
-        rung = self._loads.index(load)
-        return [self._loads[rung - down] for down in LOWER if down <= rung]
+        """This one and some below it, for a winner that had luck."""
+        return self._ramp.lower(load)
 
     def is_leaner(self, one: Settings, other: Settings) -> bool:
         """Whether it takes fewer workers, or fewer threads with as many, or no window with as many."""
@@ -94,7 +73,7 @@ class Search:
         while has_moved:
             has_moved = False
             for coordinate in COORDINATES:
-                self._why = coordinate
+                self._ramp.why = coordinate
                 while (yield from self._step(coordinate)):
                     has_moved = True
 
@@ -118,25 +97,25 @@ class Search:
         champion = yield from self._hold()
         if champion is None:
             won = yield from self._challenge_in_need(candidate)
-        elif self._is_open:
+        elif self._space.is_open:
             won = yield from self._challenge_at_rates(candidate, champion)
         else:
             rung = self._start(candidate, champion)
-            yield from self._ramp(candidate, rung, STRIDE, HOPELESS * champion.latest.throughput)
+            yield from self._ramp.climb(candidate, rung, STRIDE, HOPELESS * champion.latest.throughput)
             won = yield from self._wins(candidate)
         self.leader = candidate if won else self.leader
         return won
 
     def _hold(self) -> Generator[Ask, Reading, Point | None]:
         """The best of the leader; where its loads turned out to be too much, lower ones are tried."""
-        lowest = min(self._loads.index(point.load) for point in self._board.of(self.leader))
+        lowest = min(self._ramp.loads.index(point.load) for point in self._board.of(self.leader))
         if self._board.best(self.leader) is None and lowest > 0:
-            yield from self._ramp(self.leader, max(0, lowest - STRIDE), STRIDE, 0.0)
+            yield from self._ramp.climb(self.leader, max(0, lowest - STRIDE), STRIDE, 0.0)
         return self._board.best(self.leader)
 
     def _challenge_in_need(self, candidate: Settings) -> Decided:
         """Nothing keeps the goal yet: what comes nearer is better."""
-        yield from self._ramp(candidate, 0, STRIDE, 0.0)
+        yield from self._ramp.climb(candidate, 0, STRIDE, 0.0)
         nearest, leading = self._board.nearest(candidate), self._board.nearest(self.leader)
         if self._board.best(candidate) is not None or leading is None:
             return nearest is not None
@@ -145,33 +124,29 @@ class Search:
     def _challenge_at_rates(self, candidate: Settings, champion: Point) -> Decided:
         """Who keeps the goal at a higher rate is better; leaner settings need not do more than the leader."""
         is_leaner = self.is_leaner(candidate, self.leader)
-        rung = self._loads.index(champion.load) + (not is_leaner)
-        if rung >= len(self._loads):
+        rung = self._ramp.loads.index(champion.load) + (not is_leaner)
+        if rung >= len(self._ramp.loads):
             return False
-        point = yield from self._measure(candidate, rung)
+        point = yield from self._ramp.measure(candidate, rung)
         if self._board.keeps(point):
-            yield from self._ascend(candidate, rung, STRIDE, point)
+            yield from self._ramp.ascend(candidate, rung, STRIDE, point)
         best = self._board.best(candidate)
         if best is None:
             return False
-        yield from self._again(best)
-        return self._board.keeps(best)
-
-    @property
-    def _is_open(self) -> bool:
-        return self._space.goal.rate is not None
+        yield from self._ramp.again(best)
+        return best.latest.p99_ms <= self._space.goal.p99_ms and not best.latest.is_behind
 
     def _look_again(self) -> Decided:
         """Neighbours of the leader that may have lost because something disturbed them; whether one leads now."""
         champion = yield from self._hold()
-        if champion is None or self._is_open:
+        if champion is None or self._space.is_open:
             return False
-        self._why = "a second look"
+        self._ramp.why = "a second look"
         for candidate in self._unlucky(champion):
             self._looked_at.add(candidate)
             best = self._board.best(candidate) or self._board.nearest(candidate)
             if best is not None:
-                yield from self._again(best)
+                yield from self._ramp.again(best)
             if (yield from self._wins(candidate)):
                 self.leader = candidate
                 return True
@@ -190,16 +165,16 @@ class Search:
         best = self._board.best(self._current)
         if best is None or self.leader == self._current:
             return
-        self._why = "the current settings"
+        self._ramp.why = "the current settings"
         for point in self._board.of(self._current):
             if point.load.size > best.load.size and len(point.readings) < rivals.MOST_ROUNDS:
-                yield from self._again(point)
+                yield from self._ramp.again(point)
         best = self._board.best(self._current) or best
-        yield from self._ascend(self._current, self._loads.index(best.load), STRIDE, best)
+        yield from self._ramp.ascend(self._current, self._ramp.loads.index(best.load), STRIDE, best)
 
     def _is_moot(self, candidate: Settings) -> bool:
         """Whether it would do just what the leader does: no batch was ever as large as either lets it be."""
-        if self.leader.policy == "window" or candidate.policy == "window" or self._is_open:
+        if self.leader.policy == "window" or candidate.policy == "window" or self._space.is_open:
             return False
         most = self._board.most_load(self.leader)
         same_workers = candidate.workers == self.leader.workers
@@ -209,64 +184,22 @@ class Search:
 
     def _start(self, candidate: Settings, champion: Point) -> int:
         """The rung to begin with: the champion's, or as many clients for each worker as there."""
-        return highest(self._loads, champion.load.size * candidate.workers / self.leader.workers)
-
-    def _ramp(self, settings: Settings, rung: int, stride: int, to_beat: float) -> Asks:
-        """Find the load under which these settings do best; give up when they do not get beyond `to_beat`."""
-        point = yield from self._measure(settings, rung)
-        while rung > 0 and not self._board.keeps(point):
-            if point.throughput <= to_beat:
-                return  # Fewer clients do not get more.
-            rung = max(0, rung - stride)
-            point = yield from self._measure(settings, rung)
-        if self._board.keeps(point):
-            yield from self._ascend(settings, rung, stride, point)
-
-    def _ascend(self, settings: Settings, low: int, stride: int, point: Point) -> Asks:
-        """From a load that keeps the goal to the highest that does and brings more."""
-        top = len(self._loads) - 1
-        high, above, flat_steps = low, point, 0
-        while high < top and not self._is_flat(high, flat_steps) and self._board.keeps(above):
-            high = min(high + stride, top)
-            above = yield from self._measure(settings, high, point)
-            if not self._board.keeps(above) or not _is_more(above, point):
-                flat_steps += 1
-                continue
-            low, point, flat_steps = high, above, 0
-            # The rates of an open loop are close, and may have far to go.
-            stride *= 2 if self._is_open else 1
-        yield from self._between(settings, low, high, point, above)
-
-    def _is_flat(self, rung: int, flat_steps: int) -> bool:
-        return flat_steps > (not self._is_open and self._loads[rung].clients < SMALL_LOAD)
-
-    def _between(self, settings: Settings, low: int, high: int, point: Point, above: Point) -> Asks:
-        """Halve the distance from a load that keeps the goal to one that does not, but brings more."""
-        while high - low > 1 and not self._board.keeps(above) and _is_more(above, point):
-            middle = (low + high) // 2
-            between = yield from self._measure(settings, middle, point)
-            if self._board.keeps(between):
-                low, point = middle, between
-            else:
-                high, above = middle, between
+        return highest(self._ramp.loads, champion.load.size * candidate.workers / self.leader.workers)
 
     def _wins(self, candidate: Settings) -> Decided:
         """Measure the best of both in turns until it is clear who has more; leaner settings need no more."""
         own, champion = self._board.best(candidate), (yield from self._hold())
         if own is None or champion is None:
             return own is not None
-        match = rivals.Match(self._is_leaner_now(candidate), self._least_gain(candidate))
+        match = rivals.Match(self.is_leaner(candidate, self.leader), self._least_gain(candidate))
         if own.throughput < HOPELESS * champion.latest.throughput:
             return False
         while match.is_open:
             if match.rounds:
-                yield from self._again(own)
-            yield from self._again(champion)
+                yield from self._ramp.again(own)
+            yield from self._ramp.again(champion)
             match.add(own.latest.throughput / max(champion.latest.throughput, 1e-9))
         return match.is_won and self._board.keeps(own)
-
-    def _is_leaner_now(self, candidate: Settings) -> bool:
-        return self.is_leaner(candidate, self.leader)
 
     def _least_gain(self, candidate: Settings) -> float:
         is_new_window = candidate.policy == "window" and self.leader.policy == "adaptive"
@@ -274,51 +207,3 @@ class Search:
 
     def _cost(self, settings: Settings) -> tuple[int, int, bool]:
         return settings.workers, settings.threads(self._space.cores), settings.policy == "window"
-
-    def _measure(self, settings: Settings, rung: int, below: Point | None = None) -> Measured:
-        """A load once, and once more where something may have disturbed it; `below` is what a lower load brought."""
-        load = self._loads[rung]
-        known = self._board.find(settings, load)
-        if known is not None:
-            return known
-        point = yield from self._read(settings, load, self._board.of(settings)[-1:])
-        while len(point.readings) < self._patience(settings) and self._is_doubtful(point, below):
-            yield from self._again(point)
-        return point
-
-    def _patience(self, settings: Settings) -> int:
-        return 3 if settings == self._current else 2
-
-    def _is_doubtful(self, point: Point, below: Point | None) -> bool:
-        """Few of its requests were late, or more clients got less."""
-        if point.errors or self._board.keeps(point):
-            return False
-        is_late_in_part = point.p50_ms <= self._space.goal.p99_ms
-        is_less = below is not None and point.throughput < IMPLAUSIBLE * below.throughput
-        return is_late_in_part or is_less
-
-    def _again(self, point: Point) -> Measured:
-        return (yield from self._read(point.settings, point.load, [point]))
-
-    def _read(self, settings: Settings, load: Load, like: list[Point]) -> Measured:
-        seconds = self._seconds(like or self._board.points[-1:])
-        if self._board.points and self._board.spent_s + seconds * (1 + WARM_SHARE) > self._budget_s:
-            raise _OutOfTime
-        ask = Ask(settings, load, seconds, seconds * WARM_SHARE, self._why)
-        reading = yield ask
-        return self._board.add(ask, reading)
-
-    def _seconds(self, like: list[Point]) -> float:
-        """Enough for a 99th percentile, if it is about as fast as these were."""
-        short = min(1.0, max(LEAST_SHORTENED, self._budget_s / USUAL_BUDGET_S))
-        expected = like[0].throughput if like else REQUESTS / LEAST_S
-        seconds = min(MOST_S, max(LEAST_S, REQUESTS / max(expected, 1e-9)))
-        return short * (max(seconds, self._least_open_s()) if self._is_open else seconds)
-
-    def _least_open_s(self) -> float:
-        """A queue that grows slowly takes a while to be seen."""
-        return min(MOST_OPEN_S, max(LEAST_OPEN_S, OPEN_GOALS * self._space.goal.p99_ms / 1000))
-
-
-def _is_more(above: Point, point: Point) -> bool:
-    return above.throughput > FLAT * point.throughput

@@ -31,6 +31,11 @@ class Space:
     most_workers: int
     queue_size: int = 1024
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests come at a rate, whatever happens."""
+        return self.goal.rate is not None
+
     def loads(self) -> list[Load]:
         """From the least that says something upwards; neighbours are close enough for the best to be near one."""
         if self.goal.rate is None:
