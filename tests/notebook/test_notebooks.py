@@ -85,6 +85,22 @@ def test_a_slow_endpoint_becomes_fast_in_five_findings(tmp_path: Path) -> None:
     assert sum("picture of the panel" in words for words in pictures) == served == len(pictures) - 5
 
 
+def test_an_endpoint_is_tuned_by_eye_and_by_search(tmp_path: Path) -> None:
+    notebook = executed("tuning.ipynb", tmp_path)
+    by_hand, by_eye, by_search = (
+        float(rate) for rate in re.findall(r"(\d+) answers/s   p99", printed(notebook, "summary"))
+    )
+    assert by_hand < by_eye
+    assert by_hand < by_search
+    assert "max_batch_size = 32" in printed(notebook, "linked")
+    assert "  before " in printed(notebook, "tune")
+    assert printed(notebook, "apply").startswith("%%serve embed --")
+    # The cell's line asked for 2 at most.
+    assert "'max_batch_size': 2" not in printed(notebook, "bundle")
+    [cell] = [cell for cell in notebook.cells if cell.id == "tune"]
+    assert any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
 def test_notebooks_are_committed_without_outputs() -> None:
     for path in NOTEBOOKS.glob("*.ipynb"):
         cells = nbformat.read(path, as_version=4).cells
