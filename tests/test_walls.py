@@ -101,6 +101,23 @@ def test_jupyter_is_known_only_to_the_notebook_face() -> None:
 SHOWN_IN_NOTEBOOKS = ("controls", "panel")
 
 
+EXTENSION = ROOT / "extension" / "nbserve_extension"
+
+
+def test_the_extension_runs_in_jupyters_server_and_goes_through_the_apis() -> None:
+    others = ("torch", "numpy", "IPython", "ipykernel", "ipywidgets", "anywidget")
+    parts = ("server", "worker", "notebook", "capture", "profiling", "trace", "tune", "debugging", "load", "cli")
+    forbidden = (*others, *(f"nbserve.{part}" for part in parts))
+    crossings = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in _files(EXTENSION)
+        for module, line in imports(path.read_text(), "nbserve_extension")
+        if _is_any(module, forbidden)
+    ]
+    assert _files(EXTENSION)
+    assert not crossings
+
+
 def test_nothing_imports_the_notebook_face_but_the_extension_hooks() -> None:
     users = {
         path.relative_to(PACKAGE).as_posix()

@@ -147,6 +147,21 @@ def test_the_command_line_reaches_a_running_endpoint(serve_cell, server):
     serve_cell(SLOW, "told")
 
 
+def test_the_command_line_is_told_which_server_when_several_have_the_name(serve_cell, server, make_bundle):
+    older = serve_cell(SLOW, "twin")
+    newest = Server.start().ready()
+    try:
+        newer = newest.deploy(make_bundle(SLOW, "twin").path)
+        run_cli("config", "twin", "queue_size=22")
+        run_cli("config", "twin", "queue_size=11", "--server", server.server_id)
+        assert (older.settings["queue_size"], newer.settings["queue_size"]) == (11, 22)
+        run_cli("stop", "twin", "--server", newest.server_id)
+        wrong = run_cli("predict", "twin", "1", "--server", newest.server_id, check=False)
+        assert f"no running server {newest.server_id} has an endpoint 'twin'; there are: none" in wrong.stderr
+    finally:
+        newest.stop()
+
+
 def management(server, method, path, token=None, body=b""):
     connection = http.client.HTTPConnection(urlsplit(server.run_file.management_url).netloc, timeout=10)
     try:
