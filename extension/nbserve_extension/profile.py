@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import signal
 import sys
 import tempfile
@@ -60,9 +61,12 @@ async def make_page(name: str, server_id: str, options: list[str]) -> bytes:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
+        # Jupyter's end does not call off what it waits for.
+        atexit.register(process.send_signal, signal.SIGINT)
         try:
             _, said = await process.communicate()
         finally:
+            atexit.unregister(process.send_signal)
             await _end(process)
         if process.returncode != 0:
             raise ProfileError(_reason(said.decode(errors="replace")))

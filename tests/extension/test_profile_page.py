@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import psutil
 import pytest
 
+from nbserve.deployment import Endpoint
 from nbserve.errors import BadRequest
 from nbserve_extension.profile import options_of
 
-from .conftest import JSON, Jupyter
+from .conftest import JSON, Jupyter, running_server
 from .test_predictions import half_asked
 
 API = "nbserve/api/endpoints"
@@ -41,6 +43,10 @@ def test_other_options_are_refused(wish: dict[str, object], text: str) -> None:
 
 def of_jupyter(jupyter: Jupyter) -> list[psutil.Process]:
     return psutil.Process(jupyter.pid).children(recursive=True)
+
+
+def is_recording(endpoint: Endpoint) -> bool:
+    return any(worker["profiling"] for worker in endpoint.stats()["workers"])
 
 
 @pytest.mark.process
@@ -79,11 +85,20 @@ def test_nothing_was_recorded_to_be_sent(jupyter: Jupyter, serve_cell) -> None:
 def test_who_hangs_up_ends_the_recording(jupyter: Jupyter, serve_cell, wait_until) -> None:
     endpoint = serve_cell(ECHO)
     endpoint.predict([1, 2])
-
-    def is_recording() -> bool:
-        return any(worker["profiling"] for worker in endpoint.stats()["workers"])
-
     with half_asked(jupyter, f"{API}/{endpoint.name}/profile", b'{"seconds": 600}'):
-        wait_until(is_recording)
-    wait_until(lambda: not is_recording())
+        wait_until(lambda: is_recording(endpoint))
+    wait_until(lambda: not is_recording(endpoint))
     wait_until(lambda: of_jupyter(jupyter) == [])
+
+
+@pytest.mark.process
+def test_the_end_of_jupyter_ends_the_recording(serve_cell, wait_until, tmp_path: Path) -> None:
+    endpoint = serve_cell(ECHO)
+    endpoint.predict([1, 2])
+    with (
+        running_server(tmp_path, "/", {}) as jupyter,
+        half_asked(jupyter, f"{API}/{endpoint.name}/profile", b'{"seconds": 600}'),
+    ):
+        wait_until(lambda: is_recording(endpoint))
+    # By now Jupyter's server has ended.
+    wait_until(lambda: not is_recording(endpoint))
