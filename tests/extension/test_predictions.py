@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +19,7 @@ import psutil
 import pytest
 
 from nbserve.deployment import Server
+from nbserve.runfile import RunFile
 
 from .conftest import JSON, TOKEN, Jupyter, Person
 
@@ -260,6 +265,47 @@ def test_a_server_that_dies_meanwhile(jupyter: Jupyter, make_bundle, gate: Gate,
     }
     wait_until(lambda: not server.is_alive())
     wait_until(lambda: jupyter.ask("POST", "nbserve/endpoints/mortal", b"[1]", JSON).status == 404)
+
+
+class HalfAnswer(BaseHTTPRequestHandler):
+    """Both APIs of a model server that dies in the middle of its answers."""
+
+    def do_GET(self) -> None:
+        body = b'{"endpoints": [{"name": "cut"}]}'
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def do_POST(self) -> None:
+        parts = {
+            "/predictions/cut": b"Content-Length: 9\r\n\r\nhello",
+            "/predictions/cut/v1": b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        }
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + parts[self.path])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing to tell."""
+
+
+@pytest.fixture
+def dying() -> Iterator[None]:
+    """Such a server, with a run file."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HalfAnswer)
+    url = f"http://127.0.0.1:{server.server_port}"
+    run_file = RunFile("0123456789abcdef", os.getpid(), psutil.Process().create_time(), url, url, "token")
+    run_file.write()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    run_file.path.unlink()
+
+
+@pytest.mark.parametrize("version", ["", "/v1"], ids=["length", "chunks"])
+def test_an_answer_that_breaks_off_does_not_look_whole(jupyter: Jupyter, dying: None, version: str) -> None:
+    with pytest.raises(http.client.IncompleteRead):
+        jupyter.ask("POST", f"nbserve/endpoints/cut{version}", b"[1]", JSON)
+    assert "Traceback" not in jupyter.log.read_text()
 
 
 def test_of_two_servers_the_newest_answers(jupyter: Jupyter, serve_cell, make_bundle) -> None:
