@@ -54,7 +54,8 @@ test: $(VENV)/.installed $(VENV)/.ipykernel-6  ## all tests
 	@command -v curl >/dev/null || { $(call debian,curl); } || true
 	@command -v g++ >/dev/null || { $(call debian,g++); } || true
 	@command -v chromium >/dev/null || { $(call debian,chromium fonts-dejavu-core); } || true
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
 	$(BIN)/ruff format --check $(CHECKED)

@@ -21,7 +21,7 @@ from nbserve.load.job import Job
 from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.requests import Request
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 REQUESTS = [Request("text/plain", body) for body in (b"a", b"b", b"c")]
 

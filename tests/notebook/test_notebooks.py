@@ -11,7 +11,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = [pytest.mark.notebook, pytest.mark.process]
+pytestmark = [pytest.mark.notebook, pytest.mark.process, pytest.mark.alone]
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 

@@ -13,7 +13,7 @@ from nbserve.notebook import tune
 from nbserve.profiling.requests import Request
 from nbserve.tune.options import TuneOptions
 
-pytestmark = [pytest.mark.notebook, pytest.mark.process]
+pytestmark = [pytest.mark.notebook, pytest.mark.process, pytest.mark.alone]
 
 WAITS = """%%serve waits --max-batch-size 1
 import time

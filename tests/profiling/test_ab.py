@@ -6,7 +6,7 @@ import pytest
 
 from nbserve.errors import ConfigError, ProfileError, StartError
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 CELL = """\
 import torch

@@ -14,7 +14,7 @@ from nbserve.trace.model import Finding
 from nbserve.verbs import Endpoint
 from tests.server.conftest import Load
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 BATCHES = 30
 IMPORTS = "import time\nimport numpy as np\nimport torch\nfrom torch import nn\n\n"

@@ -20,7 +20,7 @@ from nbserve.errors import Conflict, NbserveError, NotFound, ProfileError
 from nbserve.profiling import folders, session
 from nbserve.trace.model import CATEGORIES
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 CELL = """\
 import torch

@@ -10,7 +10,7 @@ import pytest
 from nbserve import cli
 from nbserve.errors import AutoTuneError, ProfileError, ServerGone
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 # Nearly all of a batch's time does not depend on its size, and takes no core.
 WAITS = """\
