@@ -79,6 +79,7 @@ def test_totals_are_those_of_key_averages(work: Any, memory: bool, net: Net, tmp
         assert found[name][1:] == pytest.approx((self_us, total_us), abs=0.01), name
 
 
+@pytest.mark.alone
 def test_python_functions_have_their_own_track_and_do_not_change_the_table(net: Net, tmp_path: Path) -> None:
     recording, profile = recorded(tmp_path, inferring(net), with_stack=True)
     timeline = stitch.timeline(recording)

@@ -81,6 +81,7 @@ def test_the_agents_own_threads_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
         assert "\nthread agent:" not in all_threads()
 
 
+@pytest.mark.alone
 def test_a_main_thread_without_frames_of_its_own_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacks, "is_ours", lambda filename: True)
     assert all_threads() == "main thread, which runs the handler:\n  waits for requests\n"

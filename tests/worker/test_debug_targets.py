@@ -228,7 +228,7 @@ def test_a_line_of_a_library_that_is_installed(load: Callable[[], Any]) -> None:
     target = resolve(f"torch/nn/modules/linear.py:{line}", handler)
     assert target.wants(torch.nn.Linear.forward.__code__)
     with pytest.raises(DebugError, match="write more of it"):
-        resolve("__init__.py:3", handler)
+        resolve("functional.py:3", handler)
 
 
 def test_a_condition_sees_locals_and_globals_also_inside_a_comprehension() -> None:
