@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from hypothesis import settings
 pytest_plugins = ["tests.chromium", "tests.served"]
 
 LEAVE_TIME_S = 10.0
+
+# A shell that starts the tests in the background has them ignore interrupts, and all that they start with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in each run: what fails in CI fails here too, and nothing fails by luck.
 settings.register_profile("steady", derandomize=True, deadline=None)
