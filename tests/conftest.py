@@ -18,8 +18,9 @@ pytest_plugins = ["tests.chromium", "tests.served"]
 
 LEAVE_TIME_S = 10.0
 
-# A shell that starts the tests in the background has them ignore interrupts, and all that they start with them.
+# Started in the background, or by nohup, the tests would ignore these, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples in each run: what fails in CI fails here too, and nothing fails by luck.
 settings.register_profile("steady", derandomize=True, deadline=None)
