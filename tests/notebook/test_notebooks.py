@@ -94,7 +94,7 @@ def test_an_endpoint_is_tuned_by_eye_and_by_search(tmp_path: Path) -> None:
     assert by_hand < by_search
     assert "max_batch_size = 32" in printed(notebook, "linked")
     assert "  before " in printed(notebook, "tune")
-    assert printed(notebook, "apply").startswith("%%serve embed --")
+    assert printed(notebook, "apply").startswith("%%serve embed")
     # The cell's line asked for 2 at most.
     assert "'max_batch_size': 2" not in printed(notebook, "bundle")
     [cell] = [cell for cell in notebook.cells if cell.id == "tune"]
