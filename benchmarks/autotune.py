@@ -180,7 +180,7 @@ def measure(name: str, seconds: float, rounds: int) -> Iterator[str]:
             _tell(f"{name}: turn {turn + 1} of {rounds}")
             for contender in contenders if turn % 2 == 0 else reversed(contenders):
                 contender.turns.append(contender.ask(contender.load))
-    yield f"### {kind.title}, p99 within {kind.p99_ms:g} ms"
+    yield f"#### {kind.title}, p99 within {kind.p99_ms:g} ms"
     took = f"after {tuned.seconds:.0f} s and {tuned.state.measured} measurements"
     yield f"`tune` said {took}: {tuned.text.splitlines()[0]}."
     yield _table(contenders, goal)

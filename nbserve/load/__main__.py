@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from nbserve import fastloop
 from nbserve.load.generator import Generator, Tally
 from nbserve.load.job import Job
 
@@ -68,4 +69,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    fastloop.run(main)

@@ -7,15 +7,14 @@ import itertools
 import os
 import secrets
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from nbserve import runfile
+from nbserve import fastloop, runfile
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.errors import ConfigError
@@ -251,16 +250,4 @@ def run(launch: Launch) -> int:
     async def main() -> int:
         return await Server(launch, logbook).run()
 
-    return _run_on_fast_loop(main)
-
-
-def _run_on_fast_loop(main: Callable[[], Any]) -> int:
-    try:
-        import uvloop
-    except ImportError:
-        return int(asyncio.run(main()))
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return int(runner.run(main()))
-    uvloop.install()
-    return int(asyncio.run(main()))
+    return fastloop.run(main)

@@ -87,7 +87,11 @@ class Search:
     def _neighbours(self, coordinate: Coordinate) -> list[Settings]:
         line = self._space.line(coordinate, self.leader)
         own = line.index(self.leader)
-        return [line[own + step] for step in (2, 1, -2, -1) if 0 <= own + step < len(line)]
+        steps: tuple[int, ...] = (2, 1, -2, -1)
+        if coordinate == "policy" and own == 0:
+            # A window helps where it lasts until all have come back: a short one then is as bad as none.
+            steps = (max(2, len(line) - 2), 1)
+        return [line[own + step] for step in steps if 0 <= own + step < len(line)]
 
     def _challenge(self, candidate: Settings) -> Decided:
         """Whether the candidate is better than the leader, and leads now."""
