@@ -51,8 +51,10 @@ class Tuned:
 
     @property
     def points(self) -> list[Point]:
-        """All that was measured."""
-        return self.state.points
+        """All that was measured, the best as it was in the proof."""
+        best = (self.best.settings, self.best.load)
+        found = [self.best if (p.settings, p.load) == best else p for p in self.state.points]
+        return found if self.best in found else [*found, self.best]
 
     @property
     def frontier(self) -> list[Point]:
