@@ -1,7 +1,7 @@
 """`python -m benchmarks.autotune`: what auto-tune finds against the defaults and a coarse grid made by hand.
 
 Three handlers, each with a goal for the 99th percentile of latency. All settings run at once, on workers of their own;
-for each the best load within the goal is looked for in the same way, then all are measured in short turns.
+all are measured in short turns, each under all loads that may be its best. What counts is the most within the goal.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
 from nbserve.verbs import Endpoint
 
 README = Path(__file__).with_name("README.md")
-MOST_CLIENTS = 512
-BLOCK_S, WARM_S = 1.0, 0.3
-# The best load keeps this much below the goal, so that it keeps it in the turns too.
-AIM = 0.9
-FLAT = 1.02
+CLIENTS = (1, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BLOCK_S, WARM_S = 0.8, 0.2
+# Times the goal: no higher load is tried. Share of the most in the first turn: loads that may be the best.
+HOPELESS, ENOUGH = 1.6, 0.75
 GRID = [
     Settings(workers, 0, size, "window" if delay_ms else "adaptive", delay_ms)
     for workers, size, delay_ms in itertools.product((1, 2), (8, 32), (0.0, 5.0))
@@ -108,42 +107,38 @@ class Bench(nbserve.Handler):
 
 @dataclass
 class Contender:
-    """Settings on workers of their own, their best load, and what they did in each turn."""
+    """Settings on workers of their own, and what they did under each load that makes sense for them, turn by turn."""
 
     title: str
     settings: Settings
     meter: Meter
-    load: Load = field(default_factory=Load)
-    turns: list[Reading] = field(default_factory=list)
-    _most: float = 0.0
+    turns: dict[Load, list[Reading]] = field(default_factory=dict)
 
-    @property
-    def throughput(self) -> float:
-        return statistics.median(reading.throughput for reading in self.turns)
+    def measure(self, turn: int, goal: Goal) -> None:
+        """All loads in the first turn; later those with which it may be at its best."""
+        if turn == 0:
+            for clients in CLIENTS:
+                self.turns[Load(clients)] = [self._ask(Load(clients))]
+                if self.turns[Load(clients)][0].p99_ms > HOPELESS * goal.p99_ms:
+                    break
+            return
+        most = max(readings[0].throughput for readings in self.turns.values())
+        self.turns = {load: found for load, found in self.turns.items() if found[0].throughput > ENOUGH * most}
+        for load, readings in self.turns.items():
+            readings.append(self._ask(load))
 
-    @property
-    def p99_ms(self) -> float:
-        return statistics.median(reading.p99_ms for reading in self.turns)
+    def best(self, goal: Goal) -> Load:
+        """The load with the most throughput within the goal, by medians; else that which came nearest."""
+        kept = [load for load in self.turns if self.p99_ms(load) <= goal.p99_ms]
+        return max(kept, key=self.throughput) if kept else min(self.turns, key=self.p99_ms)
 
-    def seek(self, goal: Goal) -> None:
-        """Find the load with the most throughput well within the goal: each doubling, then those beside the best."""
-        clients = 1
-        while clients <= MOST_CLIENTS and self._try(clients, goal):
-            clients *= 2
-        for beside in (3 * self.load.clients // 4, 3 * self.load.clients // 2):
-            self._try(max(1, min(MOST_CLIENTS, beside)), goal)
+    def throughput(self, load: Load) -> float:
+        return statistics.median(reading.throughput for reading in self.turns[load])
 
-    def _try(self, clients: int, goal: Goal) -> bool:
-        """Measure a load, twice if it seems too much; whether it makes sense to try higher ones."""
-        load = Load(clients)
-        found = self.ask(load)
-        if found.p99_ms > AIM * goal.p99_ms:
-            found = min(found, self.ask(load), key=lambda reading: reading.p99_ms)
-        if found.p99_ms <= AIM * goal.p99_ms and found.throughput > FLAT * self._most:
-            self._most, self.load = found.throughput, load
-        return found.p99_ms <= 2 * goal.p99_ms
+    def p99_ms(self, load: Load) -> float:
+        return statistics.median(reading.p99_ms for reading in self.turns[load])
 
-    def ask(self, load: Load) -> Reading:
+    def _ask(self, load: Load) -> Reading:
         return self.meter.measure(Ask(self.settings, load, BLOCK_S, WARM_S, ""))
 
 
@@ -173,13 +168,10 @@ def measure(name: str, seconds: float, rounds: int) -> Iterator[str]:
             Contender(title, each, stack.enter_context(meter(endpoint, each, generator, goal, _tell)))
             for title, each in settings.items()
         ]
-        for contender in contenders:
-            _tell(f"{name}: the best load of {contender.settings.words()}")
-            contender.seek(goal)
         for turn in range(rounds):
-            _tell(f"{name}: turn {turn + 1} of {rounds}")
             for contender in contenders if turn % 2 == 0 else reversed(contenders):
-                contender.turns.append(contender.ask(contender.load))
+                _tell(f"{name}: turn {turn + 1} of {rounds}, {contender.settings.words()}")
+                contender.measure(turn, goal)
     yield f"#### {kind.title}, p99 within {kind.p99_ms:g} ms"
     took = f"after {tuned.seconds:.0f} s and {tuned.state.measured} measurements"
     yield f"`tune` said {took}: {tuned.text.splitlines()[0]}."
@@ -217,8 +209,8 @@ class _Served:
 
 
 def _table(contenders: Sequence[Contender], goal: Goal) -> str:
-    """Most throughput first; settings that missed the goal in the turns are marked."""
-    ordered = sorted(contenders, key=lambda contender: -contender.throughput)
+    """Most throughput first; settings that never kept the goal are marked."""
+    ordered = sorted(contenders, key=lambda contender: -contender.throughput(contender.best(goal)))
     head = ["settings", "requests/s", "p99 ms", "clients", "tuned is so many times faster (quartiles)"]
     return table(head, [_row(contender, contenders[0], goal) for contender in ordered])
 
@@ -226,14 +218,17 @@ def _table(contenders: Sequence[Contender], goal: Goal) -> str:
 def _row(contender: Contender, tuned: Contender, goal: Goal) -> list[str]:
     title = f"**tuned**: {contender.settings.words()}" if contender is tuned else contender.settings.words()
     title += " (default)" if contender.title == "default" else ""
-    late = " (missed)" if contender.p99_ms > goal.p99_ms else ""
-    ratios = [mine.throughput / other.throughput for mine, other in zip(tuned.turns, contender.turns, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    load = contender.best(goal)
+    late = " (missed)" if contender.p99_ms(load) > goal.p99_ms else ""
+    pairs = zip(tuned.turns[tuned.best(goal)], contender.turns[load], strict=True)
+    low, middle, high = statistics.quantiles(
+        [mine.throughput / max(theirs.throughput, 1e-9) for mine, theirs in pairs], n=4, method="inclusive"
+    )
     return [
         title,
-        number(contender.throughput),
-        f"{number(contender.p99_ms)}{late}",
-        str(contender.load.clients),
+        number(contender.throughput(load)),
+        f"{number(contender.p99_ms(load))}{late}",
+        str(load.clients),
         "" if contender is tuned else f"{middle:.2f} ({low:.2f} to {high:.2f})",
     ]
 
