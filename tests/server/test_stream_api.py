@@ -56,6 +56,7 @@ def test_a_stream_begins_and_ticks(serve_cell):
 def test_live_values_move_under_load(serve_cell, load, post):
     endpoint = serve_cell(ECHO)
     stream = following(endpoint)
+    assert [next(stream)["event"] for _ in range(2)] == ["begin", "stats"]
     with load(endpoint.url, clients=3) as running:
         line = samples_until(stream, lambda sample: sample["window_s"] > 1.9 and sample["requests"] > 20)
         sample = line["sample"]
