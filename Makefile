@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport VIRTUAL_ENV
 
 TORCH := $(shell grep '^torch==' constraints.txt)
-PURE := not process and not notebook and not browser
+PURE := not process and not notebook and not browser and not container and not ray
 LABEXTENSION := extension/nbserve_extension/labextension
 CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 

@@ -49,7 +49,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "verbs.py": ("torch", "nbserve.worker", *JUPYTER),
     "logtext.py": ("torch", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
     "serving.py": ("nbserve.notebook", "nbserve.server", "nbserve.worker", *JUPYTER),
-    "cli.py": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
+    "cli": ("torch", "nbserve.notebook", "nbserve.worker", *JUPYTER),
     "__init__.py": ("nbserve.server", "nbserve.worker", *JUPYTER),
     "wire.py": ("torch", "numpy", "tornado", *JUPYTER),
     "debugwire.py": ("torch", "numpy", "tornado", *JUPYTER),
