@@ -1,1 +1,1 @@
-"""From a bundle to a folder that runs anywhere: container image, Kubernetes, Ray Serve. Runs in the kernel or the CLI."""
+"""From a bundle to a folder that runs anywhere: an image, Kubernetes, Ray Serve. Runs in the kernel or the CLI."""
