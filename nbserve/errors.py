@@ -142,6 +142,19 @@ class AutoTuneError(NbserveError):
     kind = "AutoTuneError"
 
 
+class ExportError(NbserveError):
+    """A bundle cannot be exported, or not as asked; the text says what can."""
+
+    status = 400
+    kind = "ExportError"
+
+
+class GoldenMismatch(ExportError):
+    """What is to be shipped answers a recorded request in another way; the text names the first such request."""
+
+    kind = "GoldenMismatch"
+
+
 class TraceError(NbserveError):
     """A file that is no trace, or of which nothing could be saved; the text says what is wrong with it."""
 
