@@ -62,7 +62,7 @@ class Server:
         self._placement = Placement.of_this_machine()
         self._slots = DeviceSlots(self._placement.cores)
         self.recordings = Recordings(self._make_directory, self._placement.cores, startup_batches())
-        self.endpoints = Endpoints(self._make_endpoint)
+        self.endpoints = Endpoints(self._make_endpoint, are_awaited=bool(launch.bundles))
         self._http = HttpServer(InferenceApi(self.endpoints), launch.config, self._loop)
         self.metrics = Metrics(lambda: self._http.open_connections, self.endpoints.all)
         self._run_file: RunFile | None = None
@@ -103,6 +103,7 @@ class Server:
             await self.nursery.preimport(bundle.imports)
             await self.endpoints.deploy(bundle.name, bundle, config, lambda text: None)
             print(f"{bundle.name} {bundle.version} at {self.endpoint_status(bundle.name)['url']}", flush=True)  # noqa: T201
+        self.endpoints.are_awaited = False
 
     def status(self) -> ServerStatus:
         machine = self._placement.machine

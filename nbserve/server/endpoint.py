@@ -245,10 +245,11 @@ class Endpoint:
 
 
 class Endpoints:
-    """The server's endpoints by name."""
+    """The server's endpoints by name; `are_awaited` until those serve that it was started with."""
 
-    def __init__(self, make_endpoint: Callable[[str], Endpoint]) -> None:
+    def __init__(self, make_endpoint: Callable[[str], Endpoint], are_awaited: bool = False) -> None:
         self._make_endpoint = make_endpoint
+        self.are_awaited = are_awaited
         self._endpoints: dict[str, Endpoint] = {}
 
     def get(self, name: str) -> Endpoint:
@@ -269,7 +270,8 @@ class Endpoints:
         return list(self._endpoints.values())
 
     def is_ready(self) -> bool:
-        return all(endpoint.is_ready for endpoint in self._endpoints.values())
+        # Whoever balances load would send requests to a server that knows none of its endpoints yet.
+        return not self.are_awaited and all(endpoint.is_ready for endpoint in self._endpoints.values())
 
     async def deploy(self, name: str, bundle: Bundle, config: EndpointConfig, on_progress: OnProgress) -> Endpoint:
         """Deploy a bundle under `name`; a name whose first version does not start is forgotten again."""
