@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from nbserve.server.ticket import Ticket
 from nbserve.server.user_metrics import UserMetrics
+from nbserve.server.worker_state import WorkerState
 from nbserve.wire import Stamps
 
 _MS = 1_000_000
@@ -161,6 +163,7 @@ class Metrics:
         yield GaugeMetricFamily(
             "nbserve_open_connections", "Client connections of the inference API.", value=self._open_connections()
         )
+        yield from _server_families()
         yield from self._user_metrics.families()
 
     def _request_families(self) -> Iterator[Metric]:
@@ -208,13 +211,21 @@ def _live_families(views: list[EndpointView]) -> Iterator[Metric]:
     for view in views:
         queue.add_metric([view.name], view.queued)
         restarts.add_metric([view.name], sum(worker.restarts for worker in view.workers))
-        for state, count in sorted(Counter(_state_name(worker) for worker in view.workers).items()):
-            workers.add_metric([view.name, state], count)
+        states = Counter(_state_name(worker) for worker in view.workers)
+        for state in WorkerState:
+            # None in a state is a 0, not a gap: an alert that waits for no ready worker has something to compare.
+            workers.add_metric([view.name, state.value], states[state.value])
         for worker in view.workers:
             if (usage := _usage(worker.pid)) is not None:
                 rss.add_metric([view.name, str(worker.index)], usage[0])
                 cpu.add_metric([view.name, str(worker.index)], usage[1])
     return iter((queue, workers, restarts, rss, cpu))
+
+
+def _server_families() -> Iterator[Metric]:
+    if (usage := _usage(os.getpid())) is not None:
+        yield GaugeMetricFamily("nbserve_server_rss_bytes", "Resident memory of the server process.", value=usage[0])
+        yield CounterMetricFamily("nbserve_server_cpu_seconds", "CPU time used by the server process.", value=usage[1])
 
 
 def _state_name(worker: WorkerView) -> str:

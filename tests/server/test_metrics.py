@@ -103,6 +103,7 @@ def test_live_state_is_read_at_each_scrape() -> None:
     metrics.endpoint("digits").set_version("3f9c2a")
     assert value(metrics, "nbserve_queue_length", endpoint="digits") == 4
     assert value(metrics, "nbserve_workers", endpoint="digits", state="DEAD") == 1
+    assert value(metrics, "nbserve_workers", endpoint="digits", state="HELD") == 0
     assert value(metrics, "nbserve_worker_restarts_total", endpoint="digits") == 2
     assert value(metrics, "nbserve_endpoint_info", endpoint="digits", version="3f9c2a") == 1
     rss = value(metrics, "nbserve_worker_rss_bytes", endpoint="digits", worker="0")
@@ -111,6 +112,15 @@ def test_live_state_is_read_at_each_scrape() -> None:
     assert value(metrics, "nbserve_worker_cpu_seconds_total", endpoint="digits", worker="0") is not None
     view.queued = 0
     assert value(metrics, "nbserve_queue_length", endpoint="digits") == 0
+
+
+def test_the_server_counts_itself() -> None:
+    metrics = Metrics(lambda: 0)
+    rss, cpu_s = value(metrics, "nbserve_server_rss_bytes"), value(metrics, "nbserve_server_cpu_seconds_total")
+    assert rss is not None
+    assert rss > 1_000_000
+    assert cpu_s is not None
+    assert cpu_s > 0
 
 
 def test_a_worker_that_is_gone_does_not_break_the_scrape() -> None:
