@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,6 +27,7 @@ FORMAT = 1
 KEEP_GOLDEN = 50
 VERSION_LENGTH = 12
 HEAD = "nbserve.toml"
+GOLDEN = "golden.jsonl"
 
 
 class FileRecord(TypedDict):
@@ -100,15 +101,12 @@ class Bundle:
         """Keep a request with its answer; the newest 50 stay."""
         new = Golden(bytes(request_body), content_type, status, bytes(answer_body), answer_content_type)
         kept = [pair for pair in self.golden() if pair.request_body != new.request_body][-KEEP_GOLDEN + 1 :]
-        lines = [json.dumps(_as_json(pair)) + "\n" for pair in [*kept, new]]
-        write_atomically(self.path / "golden.jsonl", "".join(lines))
+        write_atomically(self.path / GOLDEN, golden_text([*kept, new]))
 
     def golden(self) -> list[Golden]:
         """The recorded requests, oldest first."""
-        file = self.path / "golden.jsonl"
-        if not file.exists():
-            return []
-        return [_from_json(line, file) for line in file.read_text().splitlines() if line]
+        file = self.path / GOLDEN
+        return read_golden(file) if file.exists() else []
 
     def write_head(self) -> None:
         """Write nbserve.toml."""
@@ -149,6 +147,16 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} is damaged: model/manifest.json cannot be read ({error})") from None
     return manifest
+
+
+def read_golden(file: Path) -> list[Golden]:
+    """The requests and answers of a golden.jsonl, oldest first."""
+    return [_from_json(line, file) for line in file.read_text(encoding="utf-8").splitlines() if line]
+
+
+def golden_text(pairs: Iterable[Golden]) -> str:
+    """The text of a golden.jsonl."""
+    return "".join(json.dumps(_as_json(pair)) + "\n" for pair in pairs)
 
 
 def write_atomically(path: Path, text: str) -> None:

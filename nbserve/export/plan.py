@@ -25,7 +25,8 @@ class Plan:
     `name` is the endpoint's, `slug` the same as a DNS label, for Kubernetes and image names. `settings` are all
     settings of the endpoint, `tuned` those that differ from the defaults. `image` is the reference that all files use.
     `model_bytes` is the size of weights and objects, `torch` its version without what follows a plus,
-    `index_url` where torch comes from ("": as pip is configured), `python` as in "3.11".
+    `index_url` where torch comes from ("": as pip is configured), `python` as in "3.11". `bundle_files` are the paths
+    of all that the bundle holds.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Plan:
     wheels: tuple[str, ...] = ()
     has_cache: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
+    bundle_files: tuple[str, ...] = ()
 
     @property
     def workers(self) -> int:
