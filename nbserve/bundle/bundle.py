@@ -151,7 +151,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def read_golden(file: Path) -> list[Golden]:
     """The requests and answers of a golden.jsonl, oldest first."""
-    return [_from_json(line, file) for line in file.read_text(encoding="utf-8").splitlines() if line]
+    return [_from_json(line, file) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def golden_text(pairs: Iterable[Golden]) -> str:
