@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 from nbserve.errors import ConfigError
 
 Policy = Literal["adaptive", "window"]
+LogFormat = Literal["text", "json"]
+MAX_PORT = 65_535
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 DTYPES = ("float32", "bfloat16", "float16")
 _SHORT_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
@@ -89,15 +91,19 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where a server listens and what it takes from a connection. Port 0 means any free port.
+    """Where a server listens, what it takes from a connection, how it logs. Port 0 means any free port, -1 none.
 
-    With `debug` each worker has an agent that debuggers attach to, and `breakpoint()` holds; without it there is no
-    agent, and `breakpoint()` only writes to the log.
+    `metrics_port` is open to everybody who reaches `host`, and shows metrics alone. A `management_host` beyond loopback
+    needs a token that was given. With `debug` each worker has an agent that debuggers attach to, and `breakpoint()`
+    holds; without it there is no agent, and `breakpoint()` only writes to the log.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     management_port: int = 0
+    management_host: str = "127.0.0.1"
+    metrics_port: int = -1
+    log_format: LogFormat = "text"
     max_body_bytes: int = 256 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
     max_connections: int = 16_384
@@ -109,9 +115,14 @@ class ServerConfig:
     debug: bool = False
 
     def __post_init__(self) -> None:
+        _check_port(self, "port", 0)
+        _check_port(self, "management_port", 0)
+        _check_port(self, "metrics_port", -1)
         for field in dataclasses.fields(self):
-            if field.name not in ("host", "debug"):
-                _at_least(self, field.name, 0 if field.name.endswith("port") else 0.001)
+            if type(field.default) in (int, float) and not field.name.endswith("port"):
+                _at_least(self, field.name, 0.001)
+        if self.log_format not in ("text", "json"):
+            raise ConfigError(f"log_format is {self.log_format!r}; it can be 'text' or 'json'")
 
     def changed(self, settings: Mapping[str, Any]) -> ServerConfig:
         return dataclasses.replace(self, **_checked(ServerConfig, settings))
@@ -142,6 +153,12 @@ def _at_least(config: Any, name: str, least: float) -> None:
     value = getattr(config, name)
     if not math.isfinite(value) or value < least:
         raise ConfigError(f"{name} is {value}; the least it can be is {least}")
+
+
+def _check_port(config: ServerConfig, name: str, least: int) -> None:
+    _at_least(config, name, least)
+    if getattr(config, name) > MAX_PORT:
+        raise ConfigError(f"{name} is {getattr(config, name)}; the most it can be is {MAX_PORT}")
 
 
 def _check_device(device: str) -> None:

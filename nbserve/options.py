@@ -13,6 +13,7 @@ from typing import Any
 from nbserve.config import EndpointConfig, ServerConfig
 from nbserve.debugging import DebugOptions, split_commands
 from nbserve.errors import AutoTuneError, NbserveError, ProfileError
+from nbserve.export.options import ExportOptions
 from nbserve.profiling.options import AbOptions, ProfileOptions, is_given, worker_of
 from nbserve.profiling.requests import Request
 from nbserve.tune.options import DEFAULT_P99_MS, DEFAULT_S, TuneOptions
@@ -36,7 +37,10 @@ HELP_TEXTS = {
     "inference_mode": "run the handler's three stages under torch.inference_mode()",
     "host": "address of the inference API",
     "port": "port of the inference API; 0 takes a free one",
-    "management_port": "port of the management API on loopback; 0 takes a free one",
+    "management_port": "port of the management API; 0 takes a free one",
+    "management_host": "its address; one beyond loopback needs a token in NBSERVE_MANAGEMENT_TOKEN or ..._TOKEN_FILE",
+    "metrics_port": "port of GET /metrics without a token; 0 takes a free one, -1 none",
+    "log_format": "text for people, json for one object a line",
     "max_body_bytes": "larger bodies get 413",
     "max_header_bytes": "larger heads get 431",
     "max_connections": "further connections get 503",
@@ -60,6 +64,11 @@ Measures on workers of its own, beside the endpoint, with its recorded
 requests: policy, batch size, delay, workers and threads. Without a goal the
 99th percentile of latency is to stay within 100 ms. It stops when nothing is
 left to try, and says how sure it is."""
+EXPORT_HELP = """\
+Writes a folder with the bundle, a Dockerfile, the files for Kubernetes and
+Ray Serve, and a README that says how to run each. Before that it starts the
+bundle as the container does and asks it the recorded requests: when it answers
+in another way than in the notebook, nothing is written."""
 
 _SWITCHES = {field.name for field in dataclasses.fields(EndpointConfig) if isinstance(field.default, bool)}
 _WORDS = {int: "N", float: "X", str: "TEXT"}
@@ -249,6 +258,45 @@ def tune_options_of(values: argparse.Namespace) -> TuneOptions:
         raise AutoTuneError("--content-type is about a --request, and there is none")
     seconds = DEFAULT_S if values.seconds is None else values.seconds
     return TuneOptions(values.p99_ms, values.load, seconds, values.apply, tuple(given))
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `Endpoint.export`."""
+    image = parser.add_argument_group("the image")
+    image.add_argument(
+        "--build", metavar="TAG", help="build it too, and call it so; with docker, podman or buildah, whichever is here"
+    )
+    image.add_argument(
+        "--gpu",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="torch with CUDA, and ask for a GPU (default: as the setting device says)",
+    )
+    image.add_argument(
+        "--port",
+        type=number(int),
+        metavar="N",
+        default=ExportOptions.port,
+        help=f"where it listens (default: {ExportOptions.port})",
+    )
+    image.add_argument("--index-url", metavar="URL", help="the package index torch comes from (default: what fits it)")
+    image.add_argument("--base", metavar="IMAGE", help="build upon this image (default: Python's own, slim)")
+    prove = parser.add_argument_group("what it is proven with")
+    prove.add_argument(
+        "--golden", type=Path, metavar="FILE", help="requests and answers, in place of those that were recorded"
+    )
+
+
+def export_options_of(values: argparse.Namespace) -> ExportOptions:
+    """How to export."""
+    return ExportOptions(
+        build=values.build,
+        gpu=values.gpu,
+        port=values.port,
+        index_url=values.index_url,
+        base=values.base,
+        golden=values.golden,
+    )
 
 
 def body_of(text: str) -> tuple[bytes, str]:
