@@ -82,7 +82,9 @@ def deploy(order: Order, home: Home, on_progress: Progress, on_note: Progress) -
         endpoint = home.deploy(order, bundle.path, on_progress, on_note)
     except ServerGone:
         endpoint = home.deploy(order, bundle.path, on_progress, on_note)
-    Store().prune(order.name, [bundle.path, *_bundles_in_use()])
+    store = Store()
+    store.note_served(order.name, bundle.path)
+    store.prune(order.name, [bundle.path, *_bundles_in_use()])
     return endpoint
 
 

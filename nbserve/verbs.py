@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from nbserve.bundle.bundle import Bundle
+from nbserve.config import EndpointConfig
+from nbserve.errors import Unavailable
 from nbserve.exchange import Answer, decode, encode, predict_error
 from nbserve.logtext import log_text
 
 if TYPE_CHECKING:
     from nbserve.deployment import Server
+    from nbserve.export.session import Exported
     from nbserve.profiling.comparison import Comparison
     from nbserve.profiling.profile import Profile
     from nbserve.trace.model import Finding
@@ -309,6 +313,40 @@ class Endpoint:
         given = [Request(kind, body) for body, kind in map(encode, requests)]
         asked = TuneOptions(p99_ms, load, seconds, apply, given)
         return tune(self, asked, lambda state: on_progress(progress(state)))
+
+    def export(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        build: str | None = None,
+        gpu: bool | None = None,
+        port: int = 8080,
+        index_url: str | None = None,
+        base: str | None = None,
+        golden: str | os.PathLike[str] | None = None,
+        on_progress: OnProgress = lambda text: None,
+    ) -> Exported:
+        """Write a folder that runs this endpoint elsewhere: as a container, on Kubernetes, on Ray Serve.
+
+        The exported bundle is started and asked the recorded requests (or those of the file `golden`) first. `build` is
+        the tag of an image to build. Raises ExportError, and GoldenMismatch when it answers in another way; nothing
+        half-written is left then.
+        """
+        from nbserve.export.options import ExportOptions
+        from nbserve.export.session import export
+
+        options = ExportOptions(build, gpu, port, index_url, base, None if golden is None else Path(golden))
+        return export(self._bundle_as_tuned(), Path(directory), options, on_progress)
+
+    def _bundle_as_tuned(self) -> Path:
+        """Its bundle, which has the settings of now; options of `nbserve serve` are not in it until then."""
+        status = self.stats()
+        if status["bundle"] is None:
+            raise Unavailable(f"endpoint {self.name} is starting")
+        bundle = Bundle.read(status["bundle"])
+        if EndpointConfig().changed(bundle.settings).as_dict() != status["settings"]:
+            self.configure()
+        return bundle.path
 
     def stop(self) -> None:
         """Answer what waits, then end its workers; the server goes on."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbserve.bundle.bundle import write_atomically
 from nbserve.cachedir import cache_dir
 
 Chunk = bytes | memoryview | mmap.mmap
@@ -94,6 +95,18 @@ class Store:
                 (folder / changed).replace(place / changed)
             os.utime(place)
         return place
+
+    def note_served(self, name: str, bundle: Path) -> None:
+        """Remember which bundle of that name was the last one to serve."""
+        notes = self.root / "served"
+        notes.mkdir(parents=True, exist_ok=True)
+        write_atomically(notes / name, bundle.name)
+
+    def served(self) -> dict[str, Path]:
+        """The bundles that served last, by their names."""
+        notes = sorted(path for path in self.root.glob("served/*") if not path.name.startswith(".new-"))
+        found = {note.name: self.bundles / note.read_text() for note in notes}
+        return {name: bundle for name, bundle in found.items() if bundle.is_dir()}
 
     def prune(self, name: str, in_use: Iterable[Path] = (), keep: int = KEEP_BUNDLES) -> list[Path]:
         """Remove all but the newest bundles of that name, never one in use, and then the blobs that none links to."""

@@ -11,7 +11,7 @@ from IPython.display import display
 
 from nbserve.config import EndpointConfig
 from nbserve.errors import NbserveError
-from nbserve.notebook import attend, cell, options, profile, tune, verbs
+from nbserve.notebook import attend, cell, export, options, profile, tune, verbs
 from nbserve.notebook.console import has_input
 from nbserve.notebook.failure import told_shortly
 from nbserve.notebook.panels import can_show, panels
@@ -54,7 +54,7 @@ class ServeMagics(Magics):
     @no_var_expand
     @line_magic("serve")
     def serve_line(self, line: str) -> Any:
-        """Work on what is served: status, panel, predict, profile, tune, debug, config, logs, stop; %serve --help."""
+        """Work on what is served: %serve --help lists the verbs."""
         with told_shortly(self.shell):
             return verbs.run(verbs.Face(self.shell, home(), self._watches), line)
 
@@ -109,6 +109,7 @@ def load(shell: InteractiveShell) -> None:
         shell.display_formatter.formatters[kind].for_type(Endpoint, show)
     profile.register(shell)
     tune.register(shell)
+    export.register(shell)
     try:
         home().start()
     except NbserveError:
@@ -125,6 +126,7 @@ def unload(shell: InteractiveShell) -> None:
         shell.display_formatter.formatters[kind].pop(Endpoint, None)
     profile.unregister(shell)
     tune.unregister(shell)
+    export.unregister(shell)
     watches().leave_cards()
     panels().leave_pictures()
     home().stop()

@@ -21,6 +21,8 @@ _UNBROKEN = "white-space:nowrap"
 _COLORS = {"ready": "#2e9d5b", "busy": "#2e9d5b", "starting": "#c98a00", "draining": "#c98a00", "held": "#c98a00"}
 _BROKEN = "#d64545"
 _SHORT = 60
+# Rows to copy from.
+_COPIED = ("URL", "try it", "folder", "next")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ def card(
     ]
     head = f"version {endpoint['version']}, {endpoint['state'].lower()}" + _took(took_s)
     return Shown(_card_html(endpoint, head, rows), _card_text(endpoint["name"], head, rows))
+
+
+def facts(name: str, head: str, rows: Sequence[tuple[str, str]]) -> Shown:
+    """A card about something that is done."""
+    return Shown(_card_html({"name": name, "state": "ready"}, head, rows), _card_text(name, head, rows))
 
 
 def table(servers: Sequence[Mapping[str, Any]]) -> Shown:
@@ -163,7 +170,7 @@ def _card_row_html(key: str, value: str) -> str:
 
 def _value_html(key: str, value: str) -> str:
     # user-select:all: one click marks the whole line for copying, without a script.
-    if key in ("URL", "try it"):
+    if key in _COPIED:
         style = f"{_MONO};user-select:all;overflow-wrap:anywhere;white-space:pre-wrap;background:none"
         return f"<code style='{style}'>{_safe(value)}</code>"
     return _safe(value)

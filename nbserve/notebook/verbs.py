@@ -1,4 +1,4 @@
-"""The verbs of `%serve`: status, panel, predict, profile, tune, debug, config, logs, stop. Runs in the kernel."""
+"""The verbs of `%serve`: status, panel, predict, profile, tune, debug, config, logs, export, stop. In the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from IPython.display import display
 
 from nbserve.config import EndpointConfig
 from nbserve.errors import PredictError
-from nbserve.notebook import attend, cell, debug, freetext, options, profile, tune
+from nbserve.notebook import attend, cell, debug, export, freetext, options, profile, tune
 from nbserve.notebook.failure import show_below
 from nbserve.notebook.panels import panels
 from nbserve.notebook.progress import ProgressLine
@@ -93,6 +93,7 @@ def all_verbs() -> dict[str, Verb]:
         "debug": Verb(debug.parser(), _debug),
         "config": Verb(config, _config),
         "logs": Verb(logs, _logs),
+        "export": Verb(export.parser(), _export),
         "stop": Verb(stop, _stop),
     }
 
@@ -149,6 +150,11 @@ def _config(face: Face, parser: options.Parser, rest: str) -> None:
 def _logs(face: Face, parser: options.Parser, rest: str) -> None:
     values = parser.parse(options.split(rest))
     display(as_text(face.home.endpoint(values.name, face.tell).logs(values.lines) or "nothing was printed yet"))
+
+
+def _export(face: Face, parser: options.Parser, rest: str) -> Any:
+    name, directory, asked = export.asked_of(parser, rest)
+    return export.run(face.shell, face.home.endpoint(name, face.tell), directory, asked)
 
 
 def _stop(face: Face, parser: options.Parser, rest: str) -> None:

@@ -1,0 +1,130 @@
+"""`%serve export`: the verb's line, its progress, and how an Exported is shown. Runs in the kernel."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbserve.errors import NbserveError
+from nbserve.export.options import ExportOptions
+from nbserve.notebook import options
+from nbserve.notebook.progress import ProgressLine
+from nbserve.notebook.status import Shown, facts
+from nbserve.options import EXPORT_HELP, add_export_options, export_options_of
+from nbserve.verbs import Endpoint
+
+if TYPE_CHECKING:
+    from nbserve.export.session import Exported
+
+# Its own name, so that showing it is known before anything imports it.
+EXPORTED = ("nbserve.export.session", "Exported")
+
+HELP = f"""\
+{EXPORT_HELP}
+
+  %serve export digits digits-export                   the folder, beside this notebook
+  %serve export digits digits-export --build digits:1  ... and the image, with docker, podman or buildah
+  e = %serve export digits digits-export               e.path, e.files, e.proven, e.image
+In a terminal `nbserve export NAME DIR` takes the same options, and `nbserve
+export NOTEBOOK.ipynb DIR` runs a whole notebook first."""
+
+
+def parser() -> options.Parser:
+    parser = options.verb_parser(
+        "export",
+        "Write a folder that runs as a container, on Kubernetes and on Ray Serve.",
+        usage="%%serve export NAME DIR [options]",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="the endpoint")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="the folder to write, new or of an earlier export")
+    add_export_options(parser)
+    return parser
+
+
+def asked_of(parser: options.Parser, line: str) -> tuple[str, Path, ExportOptions]:
+    """The endpoint's name, the folder, and how the line wants it exported."""
+    values = parser.parse(options.split(line))
+    return values.name, values.directory.expanduser(), export_options_of(values)
+
+
+def run(shell: InteractiveShell, endpoint: Endpoint, directory: Path, asked: ExportOptions) -> Exported:
+    """Export, and show what is going on; an interrupt leaves nothing of it."""
+    progress = ProgressLine(shell, endpoint.name)
+    try:
+        exported = endpoint.export(directory, **asdict(asked), on_progress=progress)
+    except KeyboardInterrupt:
+        progress("interrupted: nothing was exported")
+        raise
+    except NbserveError:
+        progress("not exported")
+        raise
+    progress(f"exported {exported.files} files to {near(exported.path)}")
+    return exported
+
+
+def card(exported: Exported) -> Shown:
+    """What was written, what was proven, and what to do with it; paths as they are from the notebook."""
+    size = f"{exported.files} files, {size_text(exported.size_bytes)}"
+    rows = [("folder", near(exported.path)), ("size", size), ("proven", _proven(exported)), *_image(exported)]
+    return facts(exported.plan.name, f"version {exported.plan.version}, exported", [*rows, *_next(exported)])
+
+
+def _proven(exported: Exported) -> str:
+    count = exported.proven
+    if count == 0:
+        return f"nothing, as no request was recorded: %serve predict {exported.plan.name} ..., then export again"
+    what = "recorded request was" if count == 1 else "recorded requests were"
+    return f"{count} {what} answered as in the notebook"
+
+
+def _image(exported: Exported) -> list[tuple[str, str]]:
+    if exported.image is None:
+        return []
+    return [("image", f"{exported.image}, {size_text(exported.image_bytes or 0)}")]
+
+
+def _next(exported: Exported) -> list[tuple[str, str]]:
+    return [("next", line) for line in exported.commands(near(exported.path))]
+
+
+def near(path: Path) -> str:
+    """A path as one writes it in this notebook."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith(os.pardir) else str(path)
+
+
+def size_text(size_bytes: int) -> str:
+    """`834 kB`, `1.2 GB`"""
+    size, units = size_bytes / 1000, ["kB", "MB", "GB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.{0 if size >= 10 else 1}f} {units[0]}"
+
+
+def register(shell: InteractiveShell) -> None:
+    """Show what was exported as a card."""
+    for kind, show in (("text/html", _html), ("text/plain", _text)):
+        shell.display_formatter.formatters[kind].for_type_by_name(*EXPORTED, show)
+
+
+def unregister(shell: InteractiveShell) -> None:
+    for kind in ("text/html", "text/plain"):
+        formatter = shell.display_formatter.formatters[kind]
+        formatter.deferred_printers.pop(EXPORTED, None)
+        for shown in [shown for shown in formatter.type_printers if (shown.__module__, shown.__name__) == EXPORTED]:
+            del formatter.type_printers[shown]
+
+
+def _html(exported: Exported) -> str:
+    return card(exported).html
+
+
+def _text(exported: Exported, printer: Any, cycle: bool) -> None:
+    printer.text(card(exported).text)
