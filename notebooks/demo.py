@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient import NotebookClient
 from nbconvert import HTMLExporter
+
+from nbserve.errors import ExportError
+from nbserve.notebook.headless import Step, execute
 
 NOTEBOOK = Path(__file__).with_name("quickstart.ipynb")
 OUT = NOTEBOOK.parent.parent / "demo"
@@ -21,6 +22,8 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     try:
         run(notebook)
+    except ExportError as error:
+        sys.exit(f"\n{error}")
     finally:
         keep(notebook)
     tell(f"\nWhat was served\n{summary(notebook)}\n")
@@ -29,22 +32,18 @@ def main() -> None:
 
 def run(notebook: Any) -> None:
     """Execute all cells in a new kernel, with a line for each."""
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_LIMIT_S,
-        resources={"metadata": {"path": str(NOTEBOOK.parent)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],
-    )
-    code_cells = [index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    tell(f"{NOTEBOOK.name}: {len(code_cells)} cells, in a kernel of their own")
-    with client.setup_kernel():
-        for number, index in enumerate(code_cells, start=1):
-            cell, began = notebook.cells[index], time.monotonic()
-            tell(f"[{number:>2}/{len(code_cells)}] {first_line(cell)} ", end="")
-            client.execute_cell(cell, index)
-            tell(f"({time.monotonic() - began:.1f} s)")
-            for line in printed(cell).splitlines():
-                tell(f"        {line}")
+    tell(f"{NOTEBOOK.name}, in a kernel of its own")
+    execute(notebook, NOTEBOOK, tell_step, cell_limit_s=CELL_LIMIT_S)
+
+
+def tell_step(step: Step) -> None:
+    """A line that is finished when the cell is, and what the cell printed."""
+    if step.took_s is None:
+        tell(f"{step} ", end="")
+        return
+    tell(f"({step.took_s:.1f} s)")
+    for line in printed(step.cell).splitlines():
+        tell(f"        {line}")
 
 
 def keep(notebook: Any) -> None:
@@ -57,10 +56,6 @@ def summary(notebook: Any) -> str:
     """What the cell tagged `summary` printed."""
     tagged = [cell for cell in notebook.cells if "summary" in cell.metadata.get("tags", [])]
     return "".join(printed(cell) for cell in tagged)
-
-
-def first_line(cell: Any) -> str:
-    return str(cell.source.partition("\n")[0])
 
 
 def printed(cell: Any) -> str:

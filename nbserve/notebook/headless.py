@@ -58,6 +58,8 @@ def served(
         with _environ(environ):
             try:
                 execute(notebook, path, _told(tell), kernel=kernel, allow_errors=allow_errors)
+            except ExportError as error:
+                raise ExportError(f"{error}\nnothing was exported") from None
             finally:
                 _stop_servers()
         bundles = Store(Path(environ["NBSERVE_CACHE_DIR"])).served()
@@ -82,7 +84,13 @@ def read(path: Path) -> Any:
 
 
 def execute(
-    notebook: Any, path: Path, on_step: OnStep, *, kernel: str | None = None, allow_errors: bool = False
+    notebook: Any,
+    path: Path,
+    on_step: OnStep,
+    *,
+    kernel: str | None = None,
+    allow_errors: bool = False,
+    cell_limit_s: int | None = None,
 ) -> None:
     """Run all cells in a new kernel, in the folder of `path`; outputs go into the notebook.
 
@@ -96,7 +104,7 @@ def execute(
     folder = path.absolute().parent
     client = NotebookClient(
         notebook,
-        timeout=None,
+        timeout=cell_limit_s,
         allow_errors=allow_errors,
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=[_QUIET],
@@ -131,7 +139,7 @@ def _steps(notebook: Any, skipped: str) -> list[tuple[int, Step]]:
 
 
 def _run(client: Any, index: int, step: Step, on_step: OnStep, path: Path) -> None:
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
     on_step(step)
     began = time.monotonic()
@@ -139,6 +147,8 @@ def _run(client: Any, index: int, step: Step, on_step: OnStep, path: Path) -> No
         client.execute_cell(step.cell, index)
     except CellExecutionError:
         raise ExportError(failure(step, path.name)) from None
+    except CellTimeoutError:
+        raise ExportError(f"cell {step.number} of {path.name} took too long: {step.line}") from None
     on_step(replace(step, took_s=time.monotonic() - began))
 
 
@@ -151,10 +161,10 @@ def failure(step: Step, name: str) -> str:
     source = step.cell.source.splitlines()
     number = int(where[1]) if where else 1
     line = source[number - 1].strip() if number <= len(source) else step.line
-    at = f", line {number}" if where else ""
+    at = f" in line {number}" if where else ""
     cut = ["..."] if len(lines) > MOST_LINES else []
     shown = "\n".join(f"  {line}" for line in [*cut, *lines[-MOST_LINES:]])
-    return f"cell {step.number} of {name}{at} failed, so nothing is exported: {line}\n{shown}"
+    return f"cell {step.number} of {name} failed{at}: {line}\n{shown}"
 
 
 def _told(tell: Callable[[str], None]) -> OnStep:
