@@ -25,6 +25,7 @@ VERBS = {
     "profile": "profile",
     "tune": "tune",
     "export": "export",
+    "verify": "verify",
 }
 
 
