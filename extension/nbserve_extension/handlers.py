@@ -55,7 +55,7 @@ _NAME = "/([^/]+)"
 ROUTES: list[tuple[str, type[web.RequestHandler]]] = [
     ("api/endpoints", EndpointsHandler),
     (f"api/endpoints{_NAME}", ManagedHandler),
-    (f"api/endpoints{_NAME}(/(?:bundle|load|logs|predict|recorded|spans))", ManagedHandler),
+    (f"api/endpoints{_NAME}(/(?:bundle|export|load|logs|predict|recorded|spans))", ManagedHandler),
     (f"api/endpoints{_NAME}/profile", ProfileHandler),
     (f"api/endpoints{_NAME}/stream", StreamHandler),
     (f"api/servers{_NAME}", ServerHandler),

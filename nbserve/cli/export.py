@@ -85,7 +85,9 @@ def _export(values: argparse.Namespace) -> int:
 def _sources(values: argparse.Namespace, tell: Tell) -> Iterator[Mapping[str, Write]]:
     """What to export, by name; it is there within this block."""
     path, options = Path(values.source), export_options_of(values)
-    if path.suffix == ".ipynb":
+    # Whoever names a server means what runs there.
+    is_file = values.server is None
+    if is_file and path.suffix == ".ipynb":
         # Only here: a kernel's libraries are for who runs notebooks.
         from nbserve.notebook.headless import served
 
@@ -93,7 +95,7 @@ def _sources(values: argparse.Namespace, tell: Tell) -> Iterator[Mapping[str, Wr
             chosen = _chosen(bundles, values.endpoint, path)
             _refuse_one_for_all(chosen, values)
             yield {name: partial(_write_bundle, bundle, options, tell) for name, bundle in chosen.items()}
-    elif (path / HEAD).is_file():
+    elif is_file and (path / HEAD).is_file():
         tell(f"exporting the bundle in {path}")
         yield {Bundle.read(path).name: partial(_write_bundle, path, options, tell)}
     else:
@@ -148,6 +150,7 @@ def _as_object(exported: Exported) -> dict[str, Any]:
         "proven": exported.proven,
         "image": exported.image,
         "image_bytes": exported.image_bytes,
+        "commands": exported.commands(str(exported.path)),
         "text": str(exported),
     }
 

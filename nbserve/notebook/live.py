@@ -20,6 +20,7 @@ class Live:
 
     endpoint: dict[str, Any] = field(default_factory=dict)
     load: dict[str, Any] | None = None
+    export: dict[str, Any] | None = None
     samples: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
     is_gone: bool = False
 
@@ -33,14 +34,15 @@ class Live:
             self.samples.clear()
             self.samples.extend(line["samples"])
         elif line["event"] == "stats":
-            self.endpoint, self.load = line["endpoint"], line["load"]
+            self.endpoint, self.load, self.export = line["endpoint"], line["load"], line.get("export")
             self.samples.append(line["sample"])
         elif line["event"] == "gone":
             self.is_gone = True
 
     def as_dict(self) -> dict[str, Any]:
         """What a panel shows before it follows by itself."""
-        return {"endpoint": self.endpoint, "sample": self.sample, "load": self.load, "samples": list(self.samples)}
+        newest = {"endpoint": self.endpoint, "sample": self.sample, "load": self.load, "export": self.export}
+        return {**newest, "samples": list(self.samples)}
 
 
 def now(endpoint: Endpoint) -> Live:

@@ -7,9 +7,10 @@ import base64
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import IO, Any, TypedDict
 
 from tornado.iostream import StreamClosedError
 
@@ -87,22 +88,27 @@ class RecordedHandler(ApiHandler):
 
 class BundleHandler(ApiHandler):
     async def get(self, name: str) -> None:
-        """The bundle with the settings of now; written to a file first, as it may be larger than memory."""
+        """The bundle with the settings of now."""
         version = self.server.endpoints.get(name).serving()
         bundle = replace(version.bundle, settings=version.config.tuned())
-        with tempfile.TemporaryFile() as file:
-            await asyncio.to_thread(pack, bundle, file)
-            self.set_header("Content-Type", "application/gzip")
-            self.set_header("Content-Length", file.tell())
-            plain_name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
-            self.set_header("Content-Disposition", f'attachment; filename="{plain_name}-{bundle.version}.tar.gz"')
-            file.seek(0)
-            # Who hangs up has enough.
-            with suppress(StreamClosedError):
-                while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
-                    self.write(piece)
-                    await self.flush()
-                await self.finish()
+        await send_packed(self, f"{name}-{bundle.version}", lambda file: pack(bundle, file))
+
+
+async def send_packed(handler: ApiHandler, name: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Answer with a .tar.gz that `write` makes: in a file first, as it may be larger than memory."""
+    with tempfile.TemporaryFile() as file:
+        await asyncio.to_thread(write, file)
+        handler.set_header("Content-Type", "application/gzip")
+        handler.set_header("Content-Length", file.tell())
+        plain_name = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
+        handler.set_header("Content-Disposition", f'attachment; filename="{plain_name}.tar.gz"')
+        file.seek(0)
+        # Who hangs up has enough.
+        with suppress(StreamClosedError):
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                handler.write(piece)
+                await handler.flush()
+            await handler.finish()
 
 
 def body_of(request: Any) -> tuple[str, bytes]:

@@ -12,6 +12,7 @@ from nbserve.config import EndpointConfig
 from nbserve.debugwire import IS_HELD
 from nbserve.errors import BundleError, NbserveError, NotFound, StartError, Unavailable
 from nbserve.server.changes import Changes
+from nbserve.server.export import Exports
 from nbserve.server.failures import Failures
 from nbserve.server.live import Live
 from nbserve.server.load import Loads
@@ -45,6 +46,7 @@ class Endpoint:
         self.failures = Failures()
         self.trials = Trials()
         self.loads = Loads(name)
+        self.exports = Exports(name)
         self.sampler = Sampler(Live(spans, metrics), lambda: self.queued)
         self._starting: Version | None = None
         self._make_version = make_version
@@ -192,6 +194,7 @@ class Endpoint:
         self._is_stopping = True
         self.sampler.close()
         self.end_holds()
+        exports_closed = asyncio.ensure_future(self.exports.close())
         await self.loads.close()
         if self._deploying is not None:
             self._deploying.cancel()
@@ -199,6 +202,7 @@ class Endpoint:
             versions = [self.current] if self.current else []
             await asyncio.gather(*(v.drain() for v in versions), *self._draining.values(), self.trials.close())
             self.current = None
+        await exports_closed
 
     def end_holds(self) -> None:
         """Let nobody wait for a debugger any more: held workers are ended, and their requests get 503."""

@@ -12,7 +12,7 @@ from tornado.netutil import bind_sockets
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
 from nbserve.errors import NotFound
-from nbserve.server import bundle_api, debug_api, load_api, profile_api, stream_api, trial_api
+from nbserve.server import bundle_api, debug_api, export_api, load_api, profile_api, stream_api, trial_api
 from nbserve.server.api_handler import ApiHandler, Managed
 from nbserve.server.stream import StreamHandler
 
@@ -114,6 +114,7 @@ def listen(server: Managed, host: str, port: int) -> tuple[tornado.httpserver.HT
         *stream_api.routes(name),
         *load_api.routes(name),
         *bundle_api.routes(name),
+        *export_api.routes(name),
         *debug_api.routes(name),
         *profile_api.routes(name),
         *trial_api.routes(name),

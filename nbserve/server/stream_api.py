@@ -23,8 +23,9 @@ class LiveHandler(StreamHandler):
         with sampler.followed():
             self.say({"event": "begin", "samples": sampler.before()})
             while not sampler.is_over:
-                status, load = self.server.endpoint_status(endpoint.name), endpoint.loads.status()
-                await self.say({"event": "stats", "endpoint": status, "sample": sampler.newest, "load": load})
+                status = self.server.endpoint_status(endpoint.name)
+                also = {"load": endpoint.loads.status(), "export": endpoint.exports.status()}
+                await self.say({"event": "stats", "endpoint": status, "sample": sampler.newest, **also})
                 await sampler.next(interval_s)
             self.say({"event": "gone"})
 
