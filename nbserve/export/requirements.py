@@ -1,4 +1,4 @@
-"""From a bundle's pins to those of an image: torch from its index, CUDA only with a GPU, local packages as wheels. Pure."""
+"""From a bundle's pins to those of an image: torch from its index, CUDA only with a GPU, wheels for the rest. Pure."""
 
 from __future__ import annotations
 

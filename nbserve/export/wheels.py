@@ -40,9 +40,21 @@ def local_distributions(names: Collection[str]) -> list[Distribution]:
     return [found for name in sorted(names) if (found := _installed(name)) is not None and _is_local(found)]
 
 
-def conda_packages(names: Collection[str]) -> list[str]:
-    """Those that conda installed; whether a package index has the same version, nobody knows before it is asked."""
-    return [name for name in sorted(names) if (found := _installed(name)) is not None and _installer(found) == "conda"]
+def notes(pins: Collection[Pin]) -> list[str]:
+    """What should be known of these packages, as far as they are installed here."""
+    found = {pin: installed for pin in pins if (installed := _installed(pin.name)) is not None}
+    conda = sorted(pin.name for pin, installed in found.items() if _installer(installed) == "conda")
+    other = [
+        f"{pin.name} {pin.version} ({installed.version} here)"
+        for pin, installed in found.items()
+        if _public(installed.version) != _public(pin.version)
+    ]
+    texts = []
+    if conda:
+        texts.append(f"from conda here, from a package index in the image: {', '.join(conda)}")
+    if other:
+        texts.append(f"proven with other versions than those of the bundle, which the image has: {', '.join(other)}")
+    return texts
 
 
 def pack(distribution: Distribution, folder: Path, on_progress: Callable[[str], None]) -> Pin:
@@ -85,6 +97,11 @@ def _installed(name: str) -> Distribution | None:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _public(version: str) -> str:
+    """Without what a build adds to it."""
+    return version.partition("+")[0]
 
 
 def _installer(distribution: Distribution) -> str:

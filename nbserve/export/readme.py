@@ -1,0 +1,76 @@
+"""The README.md of an export: how to build, run and verify it, and what is in it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+
+from nbserve.export import docker
+from nbserve.export.folder import size_text
+from nbserve.export.plan import METRICS_PORT, UID, Files, Plan
+from nbserve.export.texts import filled
+
+# Those that one changes most, whether they were tuned or not.
+_SHOWN = ("workers", "max_batch_size", "queue_size", "response_timeout_s", "device")
+
+
+def files(plan: Plan) -> Files:
+    build, run, verify = commands(plan)
+    compiles = bool(plan.settings["compile"])
+    return {
+        "README.md": filled(
+            "README.md",
+            name=plan.name,
+            version=plan.version,
+            image=plan.image,
+            build=build,
+            run=run,
+            verify=verify,
+            golden="1 request" if plan.golden_count == 1 else f"{plan.golden_count} requests",
+            port=plan.port,
+            metrics_port=METRICS_PORT,
+            uid=UID,
+            ports=_ports(plan),
+            model_size=size_text(plan.model_bytes),
+            torch=plan.torch,
+            index=f"<{plan.index_url}>" if plan.index_url else "the index that pip is set to",
+            wheels=plan.wheels,
+            settings=_settings(plan),
+            compiles=compiles,
+            compile=plan.settings["compile"],
+            cache=compiles and plan.has_cache,
+            nocache=compiles and not plan.has_cache,
+            base=plan.base,
+            small=docker.base(plan.python),
+            large=docker.base(plan.python, has_compiler=True),
+        )
+    }
+
+
+def commands(plan: Plan, folder: str = ".") -> tuple[str, str, str]:
+    """What builds the image, runs it and verifies it, as seen from where the exported folder is `folder`."""
+    golden = "golden.jsonl" if folder == "." else f"{folder.rstrip('/')}/golden.jsonl"
+    image = shlex.quote(plan.image)
+    ports = f"-p {plan.port}:{plan.port} -p {METRICS_PORT}:{METRICS_PORT}"
+    gpu = " --gpus all" if plan.is_gpu else ""
+    return (
+        f"docker build -t {image} {shlex.quote(folder)}",
+        f"docker run --rm --read-only --tmpfs /tmp --cap-drop ALL{gpu} {ports} {image}",
+        f"nbserve verify http://127.0.0.1:{plan.port}/predictions/{plan.name} {shlex.quote(golden)} --wait 60",
+    )
+
+
+def _ports(plan: Plan) -> str:
+    return (
+        f"Port {plan.port} is for requests, {METRICS_PORT} for Prometheus (`GET /metrics`). Neither asks who calls: "
+        "put them behind what does."
+    )
+
+
+def _settings(plan: Plan) -> str:
+    shown = {name: plan.settings[name] for name in _SHOWN} | dict(plan.tuned)
+    lines = [f"| `NBSERVE_{name.upper()}` | {_value(value)} |" for name, value in shown.items()]
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or "(empty)"
