@@ -155,6 +155,13 @@ class GoldenMismatch(ExportError):
     kind = "GoldenMismatch"
 
 
+class RayError(NbserveError):
+    """A bundle cannot run on Ray, or not as asked; the text says what can."""
+
+    status = 400
+    kind = "RayError"
+
+
 class TraceError(NbserveError):
     """A file that is no trace, or of which nothing could be saved; the text says what is wrong with it."""
 
