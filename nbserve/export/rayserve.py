@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbserve.config import EndpointConfig
 from nbserve.export.plan import Files, Plan
-from nbserve.export.texts import filled, quoted
+from nbserve.export.texts import filled, yaml_text
 from nbserve.ray import mapping
 
 
@@ -16,7 +16,7 @@ def files(plan: Plan) -> Files:
         "ray_app.py": filled("ray/ray_app.py", name=_in_docstring(plan.name), version=plan.version),
         "ray_serve.yaml": filled(
             "ray/ray_serve.yaml",
-            name=quoted(plan.name),
+            name=yaml_text(plan.name),
             title=" ".join(plan.name.split()),
             slug=plan.slug,
             version=plan.version,
@@ -38,7 +38,7 @@ def files(plan: Plan) -> Files:
 def _yaml(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return yaml_text(value) if isinstance(value, str) else repr(value)
 
 
 def _in_docstring(name: str) -> str:

@@ -1,7 +1,7 @@
 """The bundle as an application of Ray Serve. Ray is imported only below this folder, and only when it is used.
 
-`replica.py` and what it imports run in Ray's replicas, `deploy.py` in the kernel or the terminal, `app.py` in either and in
-the task in which Serve builds an application from a config file.
+`replica.py` and what it imports run in Ray's replicas, `deploy.py` in the kernel or the terminal, `app.py` there too
+and in the task in which Serve builds an application from a config file.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def application(
 
     Every node must have the bundle at this path; one below Ray's `working_dir` is looked up there. `settings` are laid
     over those of the bundle. There are `replicas` of it (default: as many as the setting `workers`), or as many as
-    Ray's `autoscaling_config` in `autoscaling` lets there be. Each reserves `cpus` (default: `threads_per_worker`, or 1)
-    and `gpus` (default: 1 where the setting `device` says cuda). `name` is what the deployment is called.
+    Ray's `autoscaling_config` in `autoscaling` lets there be. Each reserves `cpus` (default: `threads_per_worker`, or
+    1) and `gpus` (default: 1 where the setting `device` says cuda). `name` is what the deployment is called.
     """
     from nbserve.ray.app import build
 

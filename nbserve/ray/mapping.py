@@ -1,4 +1,4 @@
-"""What an endpoint's settings are on Ray Serve. Pure: neither Ray nor torch. The kernel, the terminal and the replica."""
+"""What an endpoint's settings are on Ray Serve. Pure, for the terminal and the replica."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def batch_wait_s(config: EndpointConfig) -> float:
 
 
 def max_ongoing(config: EndpointConfig) -> int:
-    """Requests that a replica has at once; the others wait in Ray's proxies, where a lost node does not take them along."""
+    """Requests that a replica has at once. The others wait in Ray's proxies: a lost node does not take them along."""
     return max(_LEAST_ONGOING, _BATCHES * config.max_batch_size)
 
 
