@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from nbserve.bundle.bundle import Golden, read_golden
 from tests.container import standin
 from tests.container.containers import Container, Engine
 
@@ -34,8 +35,8 @@ class Shipped:
     exported: dict[str, Any]
 
     @property
-    def golden(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "golden.jsonl").read_text().splitlines()]
+    def golden(self) -> list[Golden]:
+        return read_golden(self.folder / "golden.jsonl")
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +80,9 @@ def exported(engine: Engine, folder: Path, *options: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def run(engine: Engine, shipped: Shipped) -> Iterator[Callable[..., Container]]:
-    """Start a container of the image; it is gone after the module's tests."""
+    """Start a container of the image; it is gone after the test."""
     with ExitStack() as stack:
 
         def start(*words: str, **options: Any) -> Container:

@@ -1,0 +1,147 @@
+"""Who asks a container: clients under load, Prometheus with the exported configuration, single requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+
+from nbserve.bundle.bundle import Golden
+from tests.container import standin
+from tests.container.containers import Container
+
+CLIENTS = 8
+JSON = {"Content-Type": "application/json"}
+
+
+class Load:
+    """Clients that ask one request over and over, each on a kept connection; what was sent must be answered."""
+
+    def __init__(self, place: str, golden: Golden, clients: int = CLIENTS) -> None:
+        self._place = place
+        self._golden = golden
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+        self._stopping = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self.lost: list[str] = []
+
+    @property
+    def answered(self) -> int:
+        return self.statuses.total()
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection(self._place, timeout=30)
+        while not self._stopping.is_set():
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                connection.request("POST", "/predictions/digits", self._golden.request_body, JSON)
+                answer = connection.getresponse()
+                answer.read()
+                self.statuses[answer.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+                connection.close()
+
+
+Ask = Callable[[str], list[Any]]
+
+
+@contextmanager
+def prometheus(export: Path, target: str, folder: Path) -> Iterator[Ask]:
+    """Debian's Prometheus with the exported configuration, looking at the container more often than usual."""
+    text = (export / "monitoring" / "prometheus.yml").read_text()
+    text = re.sub(r"scrape_interval: \w+", "scrape_interval: 1s", text)
+    text = re.sub(r"targets: \[.*\]", f'targets: ["{target}"]', text)
+    (folder / "prometheus.yml").write_text(text)
+    shutil.copy(export / "monitoring" / "alerts.yml", folder)
+    [port] = free_ports(1)
+    words = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = [str(standin.prometheus()), *words, f"--web.listen-address=127.0.0.1:{port}"]
+
+    def ask(query: str) -> list[Any]:
+        """The query's series that have a number."""
+        try:
+            _, answer = get(f"http://127.0.0.1:{port}/api/v1/query?query={quote(query)}")
+        except OSError:
+            assert process.poll() is None, (folder / "log").read_text()
+            return []
+        return [series for series in json.loads(answer)["data"]["result"] if series["value"][1] != "NaN"]
+
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield ask
+        finally:
+            process.terminate()
+
+
+def dashboard_queries(export: Path) -> list[str]:
+    """What the dashboard's panels ask, with its variables filled in."""
+    dashboard = json.loads((export / "monitoring/grafana/dashboards/nbserve.json").read_text())
+    targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return [target["expr"].replace("$__rate_interval", "30s").replace("$endpoint", ".*") for target in targets]
+
+
+def get(url: str) -> tuple[int, bytes]:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.status, answer.read()
+
+
+def post(url: str, body: Any, check: bool = True) -> Any:
+    """The decoded answer; of a refusal nothing, if that may be."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), JSON), timeout=30) as answer:
+            return json.load(answer)
+    except HTTPError:
+        if check:
+            raise
+        return None
+
+
+def listeners(container: Container) -> list[tuple[int, str]]:
+    """Port and address of all that listens in the container's network."""
+    found = []
+    for line in Path("/proc", str(container.pid), "net", "tcp").read_text().splitlines()[1:]:
+        local, state = itemgetter(1, 3)(line.split())
+        host, _, port = local.partition(":")
+        if state == "0A":
+            found.append((int(port, 16), socket.inet_ntoa(struct.pack("<I", int(host, 16)))))
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Held together, so that no two are the same."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
