@@ -17,7 +17,7 @@ CHECKED := nbserve extension notebooks tests $(wildcard benchmarks)
 debian = { test "$$(id -u)" = 0 && { apt-get install -y $(1) || { apt-get update && apt-get install -y $(1); }; }; } || { echo 'please install the package $(1)'; false; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check js bench clean
+.PHONY: help demo ship lab test check js bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -47,6 +47,13 @@ $(VENV)/.ipykernel-6: | $(VENV)/.installed
 demo: $(VENV)/.installed  ## run notebooks/quickstart.ipynb in a real kernel; leaves demo/quickstart.ipynb and .html
 	$(BIN)/python notebooks/demo.py
 
+# Without Docker, root gets podman and buildah from Debian's packages, and the base image is made here.
+ship: $(VENV)/.installed  ## the same notebook to a running, verified container, in one go; KEEP=1 leaves it running
+	@command -v curl >/dev/null || { $(call debian,curl); }
+	@if docker info >/dev/null 2>&1 || { test "$$(id -u)" != 0 && podman info >/dev/null 2>&1; }; \
+	then $(BIN)/python notebooks/ship.py; \
+	else HOST_NETWORK=1 $(BIN)/python -m tests.container.standin -- $(BIN)/python notebooks/ship.py; fi
+
 lab: $(VENV)/.installed  ## open the quickstart in JupyterLab
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb
 
@@ -54,6 +61,7 @@ test: $(VENV)/.installed $(VENV)/.ipykernel-6  ## all tests
 	@command -v curl >/dev/null || { $(call debian,curl); } || true
 	@command -v g++ >/dev/null || { $(call debian,g++); } || true
 	@command -v chromium >/dev/null || { $(call debian,chromium fonts-dejavu-core); } || true
+	@$(BIN)/python -m tests.container.standin || true
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone'
 	$(BIN)/python -m pytest -m alone
 
@@ -72,5 +80,6 @@ bench: $(VENV)/.bench  ## measure against other servers (needs wrk)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what make made
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/nbserve-containers"
 	rm -rf $(VENV) .venvs extension/js/node_modules demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
