@@ -14,18 +14,15 @@ _SHOWN = ("workers", "max_batch_size", "queue_size", "response_timeout_s", "devi
 
 
 def files(plan: Plan) -> Files:
-    build, run, verify = commands(plan)
-    compiles = bool(plan.settings["compile"])
+    compiles = plan.settings["compile"] == "inductor"
     return {
         "README.md": filled(
             "README.md",
             name=plan.name,
             version=plan.version,
             image=plan.image,
-            build=build,
-            run=run,
-            verify=verify,
-            golden="1 request" if plan.golden_count == 1 else f"{plan.golden_count} requests",
+            commands="\n".join(commands(plan)),
+            golden=_golden(plan.golden_count),
             port=plan.port,
             metrics_port=METRICS_PORT,
             uid=UID,
@@ -36,7 +33,6 @@ def files(plan: Plan) -> Files:
             wheels=plan.wheels,
             settings=_settings(plan),
             compiles=compiles,
-            compile=plan.settings["compile"],
             cache=compiles and plan.has_cache,
             nocache=compiles and not plan.has_cache,
             base=plan.base,
@@ -46,23 +42,29 @@ def files(plan: Plan) -> Files:
     }
 
 
-def commands(plan: Plan, folder: str = ".") -> tuple[str, str, str]:
+def commands(plan: Plan, folder: str = ".") -> tuple[str, ...]:
     """What builds the image, runs it and verifies it, as seen from where the exported folder is `folder`."""
     golden = "golden.jsonl" if folder == "." else f"{folder.rstrip('/')}/golden.jsonl"
     image = shlex.quote(plan.image)
-    ports = f"-p {plan.port}:{plan.port} -p {METRICS_PORT}:{METRICS_PORT}"
+    # What a compiler made is loaded from there, which Docker forbids unless it is told.
+    writable = "/tmp:exec" if plan.settings["compile"] else "/tmp"
     gpu = " --gpus all" if plan.is_gpu else ""
+    ports = " ".join(f"-p 127.0.0.1:{port}:{port}" for port in (plan.port, METRICS_PORT))
     return (
         f"docker build -t {image} {shlex.quote(folder)}",
-        f"docker run --rm --read-only --tmpfs /tmp --cap-drop ALL{gpu} {ports} {image}",
+        f"docker run --rm --read-only --tmpfs {writable} --cap-drop ALL{gpu} {ports} {image}",
         f"nbserve verify http://127.0.0.1:{plan.port}/predictions/{plan.name} {shlex.quote(golden)} --wait 60",
-    )
+    )[: 3 if plan.golden_count else 2]
+
+
+def _golden(count: int) -> str:
+    return {0: "", 1: "one request"}.get(count, f"{count} requests")
 
 
 def _ports(plan: Plan) -> str:
     return (
         f"Port {plan.port} is for requests, {METRICS_PORT} for Prometheus (`GET /metrics`). Neither asks who calls: "
-        "put them behind what does."
+        "before you\npublish them beyond loopback, put something in front that does."
     )
 
 

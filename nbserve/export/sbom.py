@@ -29,9 +29,6 @@ def files(plan: Plan, pins: Sequence[Pin], model: Mapping[str, FileRecord], whee
     """
     components = [*(_package(pin, wheels) for pin in pins), *(_file(*item) for item in sorted(model.items()))]
     content = {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
-        "version": 1,
         "metadata": {"tools": {"components": [_tool()]}, "component": _endpoint(plan)},
         "components": components,
         "dependencies": [
@@ -39,7 +36,8 @@ def files(plan: Plan, pins: Sequence[Pin], model: Mapping[str, FileRecord], whee
         ],
     }
     number = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(content, sort_keys=True))
-    return {FILE: json.dumps({"serialNumber": f"urn:uuid:{number}", **content}, indent=1, ensure_ascii=False) + "\n"}
+    head = {"bomFormat": "CycloneDX", "specVersion": "1.5", "serialNumber": f"urn:uuid:{number}", "version": 1}
+    return {FILE: json.dumps({**head, **content}, indent=1, ensure_ascii=False) + "\n"}
 
 
 def licences(name: str) -> list[dict[str, Any]]:

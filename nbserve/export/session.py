@@ -73,13 +73,14 @@ class Exported:
 def export(
     bundle: Path | str,
     directory: Path | str,
-    options: ExportOptions = ExportOptions(),
+    options: ExportOptions | None = None,
     on_progress: OnProgress = lambda text: None,
 ) -> Exported:
     """Write a folder that runs this bundle elsewhere, proven, and with an image where `options.build` names one.
 
     Raises ExportError; the folder is written whole or not at all. An earlier export in its place is replaced.
     """
+    options = options or ExportOptions()
     # An image that nobody here can build is better refused before the work than after it.
     if options.build:
         find_builder()
