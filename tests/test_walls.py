@@ -67,6 +67,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         *JUPYTER,
     ),
     "profiling": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
+    "export": ("torch", "tornado", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "tune": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "recording.py": ("torch", "numpy", "tornado", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
