@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nbserve.export.session import Exported
     from nbserve.profiling.comparison import Comparison
     from nbserve.profiling.profile import Profile
+    from nbserve.ray.options import Deployed
     from nbserve.trace.model import Finding
     from nbserve.tune.tuned import Tuned
 
@@ -337,6 +338,44 @@ class Endpoint:
 
         options = ExportOptions(build, gpu, port, index_url, base, None if golden is None else Path(golden))
         return export(self._bundle_as_tuned(), Path(directory), options, on_progress)
+
+    def to_ray(
+        self,
+        *,
+        address: str = "auto",
+        name: str | None = None,
+        route_prefix: str = "/",
+        replicas: int | None = None,
+        min_replicas: int | None = None,
+        max_replicas: int | None = None,
+        cpus: float | None = None,
+        gpus: float | None = None,
+        port: int = 8000,
+        in_place: bool = False,
+        on_progress: OnProgress = lambda text: None,
+    ) -> Deployed:
+        """Run its bundle, with the settings of now, on a Ray cluster too; gives where predictions are asked for there.
+
+        Ray owns the replicas: `replicas` of them (default: as many as workers), or as many as it finds right from
+        `min_replicas` to `max_replicas`, each with `cpus` and `gpus` of its own. Ray takes the bundle to the nodes,
+        unless it is `in_place`: at the same path on all of them. `port` counts only where Serve does not listen yet.
+        """
+        from nbserve.ray.launch import launch
+        from nbserve.ray.options import RayOptions
+
+        options = RayOptions(
+            address=address,
+            name=name,
+            route_prefix=route_prefix,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            cpus=cpus,
+            gpus=gpus,
+            port=port,
+            in_place=in_place,
+        )
+        return launch(self._bundle_as_tuned(), options, on_progress)
 
     def _bundle_as_tuned(self) -> Path:
         """Its bundle, which has the settings of now; options of `nbserve serve` are not in it until then."""

@@ -25,6 +25,7 @@ VERBS = {
     "profile": "profile",
     "tune": "tune",
     "export": "export",
+    "ray": "ray",
     "verify": "verify",
 }
 

@@ -65,6 +65,8 @@ def deployment_options(
     """The options of the Ray Serve deployment; `replicas` are as many as the endpoint has workers unless it scales."""
     if replicas is not None and autoscaling is not None:
         raise RayError("either a number of replicas or autoscaling, not both")
+    if replicas is not None and replicas < 1:
+        raise RayError(f"there are to be {replicas} replicas; it takes at least 1")
     reserved = {"num_cpus": cpus if cpus is not None else float(threads(config, 1))}
     if gpus is None:
         gpus = 1.0 if wants_gpu(config) else 0.0
