@@ -73,6 +73,8 @@ class Stage:
 
     def place(self) -> None:
         """Put it where it belongs."""
+        # A proof and a build take their time: somebody may have put something there meanwhile.
+        _check_target(self.target)
         if self.target.exists():
             _exchange(self.path, self.target)
         else:

@@ -18,7 +18,7 @@ from nbserve.errors import ExportError
 from nbserve.export import docker, kubernetes, monitoring, rayserve, readme, sbom, sources, wheels
 from nbserve.export.build import Image, build
 from nbserve.export.builders import find_builder
-from nbserve.export.folder import Stage, size_text, staged
+from nbserve.export.folder import MARKER, Stage, size_text, staged
 from nbserve.export.options import ExportOptions
 from nbserve.export.plan import Plan, slug_of
 from nbserve.export.proof import prove
@@ -30,6 +30,8 @@ OnProgress = Callable[[str], None]
 GOLDEN_BYTES = 32 * 1024 * 1024
 # The texts, nbserve's own wheel, and some air.
 _BESIDES_BYTES = 32 * 1024 * 1024
+
+_HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,15 @@ class _Export:
         self._notes: list[str] = []
         self._config = EndpointConfig().changed(head.settings)
         self._is_gpu = self._config.device.startswith("cuda") if options.gpu is None else options.gpu
+        self._python = ".".join(head.provenance.get("python", _HERE).split(".")[:2])
 
     def run(self, parts: list[Path]) -> Exported:
         self._copy(parts)
         pinned = self._lock()
         for note in sources.notes(self._head.path / "lib"):
             self._note(note)
+        if self._python != _HERE:
+            self._note(f"the image has Python {self._python}, as the notebook had; it was proven with Python {_HERE}")
         proven = prove(self._stage.path / "bundle", self._pairs, self._tell)
         plan = self._plan(pinned)
         self._write(plan, pinned)
@@ -163,14 +168,13 @@ class _Export:
         head, slug = self._head, slug_of(self._head.name)
         copied = self._stage.files("bundle")
         has_cache = any(file.startswith("cache/") for file in copied)
-        python = ".".join(head.provenance.get("python", sys.version).split(".")[:2])
         return Plan(
             name=head.name,
             slug=slug,
             version=head.version,
             image=self._options.build or f"{slug}:{head.version}",
-            base=self._options.base or docker.base(python, self._config.compile == "inductor" and not has_cache),
-            python=python,
+            base=self._options.base or docker.base(self._python, self._config.compile == "inductor" and not has_cache),
+            python=self._python,
             torch=pinned.torch,
             index_url=pinned.index_url,
             is_gpu=self._is_gpu,
@@ -205,7 +209,10 @@ class _Export:
 
 
 def _golden(head: Bundle, options: ExportOptions) -> list[Golden]:
-    """The requests to prove it with: those of a file, else the newest recorded ones, oldest first."""
+    """The requests to prove it with: those of a file, else the newest recorded ones, oldest first.
+
+    The bundle of an earlier export has its requests beside it.
+    """
     if options.golden is not None:
         try:
             return read_golden(options.golden)
@@ -214,7 +221,9 @@ def _golden(head: Bundle, options: ExportOptions) -> list[Golden]:
             raise ExportError(f"{options.golden} cannot be read: {reason}") from None
     kept: list[Golden] = []
     left = GOLDEN_BYTES
-    for pair in reversed(head.golden()):
+    beside = head.path.parent / GOLDEN
+    is_exported = (head.path.parent / MARKER).is_file() and beside.is_file()
+    for pair in reversed(read_golden(beside) if is_exported else head.golden()):
         left -= len(pair.request_body) + len(pair.answer_body)
         if left < 0:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ def make_bundle(path: Path, files: dict[str, bytes] | None = None, **settings: A
     (path / "model" / "manifest.json").write_text(json.dumps(manifest))
     (path / "app.py").write_text(APP)
     (path / "requirements.txt").write_text(requirements(["torch"]))
-    provenance = {"python": "3.11.2", "torch": importlib.metadata.version("torch"), "cell": "test.ipynb, cell 2"}
+    provenance = {
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "cell": "test.ipynb, cell 2",
+    }
     handler = "app:Digits"
     bundle = Bundle(path, "digits", fingerprint(path, handler), handler, settings, [], provenance)
     bundle.write_head()

@@ -17,7 +17,7 @@ import pytest
 
 from nbserve.bundle.bundle import Bundle, Golden, golden_text, read_golden
 from nbserve.errors import BundleError, ExportError, GoldenMismatch
-from nbserve.export import session
+from nbserve.export import docker, session
 from nbserve.export.build import Image
 from nbserve.export.folder import MARKER
 from nbserve.export.options import ExportOptions
@@ -25,6 +25,7 @@ from nbserve.export.session import Exported, export
 from tests.export.handmade import make_bundle
 
 JSON = "application/json"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PAIR = Golden(b"[1]", JSON, 200, b"[2]", JSON)
 EXPECTED = {
     "Dockerfile",
@@ -158,6 +159,29 @@ def test_a_golden_file_takes_the_place_of_what_was_recorded(bundle: Bundle, aske
         export(bundle.path, tmp_path / "out", ExportOptions(golden=tmp_path / "no.jsonl"))
 
 
+def test_the_bundle_of_an_export_is_exported_with_the_requests_beside_it(
+    bundle: Bundle, asked: list[Any], tmp_path: Path
+) -> None:
+    export(bundle.path, tmp_path / "out")
+    made = export(tmp_path / "out" / "bundle", tmp_path / "out", ExportOptions(port=9000))
+    assert asked == [[PAIR], [PAIR]]
+    assert made.plan.port == 9000
+
+
+def test_what_was_put_in_its_place_meanwhile_stays(
+    bundle: Bundle, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prove(*arguments: object) -> int:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.tex").write_text("years")
+        return 0
+
+    monkeypatch.setattr(session, "prove", prove)
+    with pytest.raises(ExportError, match="is no export of nbserve"):
+        export(bundle.path, tmp_path / "out")
+    assert _siblings(tmp_path / "out") == ["thesis.tex"]
+
+
 def test_another_answer_stops_it_and_leaves_nothing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,10 +282,10 @@ def test_a_compiled_handler_gets_a_base_with_a_compiler_unless_its_cache_comes_a
     asked: list[Any], tmp_path: Path
 ) -> None:
     compiled = make_bundle(tmp_path / "source", compile="inductor")
-    assert export(compiled.path, tmp_path / "one").plan.base.endswith("python:3.11-bookworm")
+    assert export(compiled.path, tmp_path / "one").plan.base == docker.base(PYTHON, has_compiler=True)
     cached = make_bundle(tmp_path / "cached", {"cache/inductor/a.so": b"machine code"}, compile="inductor")
     made = export(cached.path, tmp_path / "two")
-    assert made.plan.base.endswith("python:3.11-slim-bookworm")
+    assert made.plan.base == docker.base(PYTHON)
     assert "COPY bundle/cache /opt/nbserve/bundle/cache/" in (made.path / "Dockerfile").read_text()
 
 
