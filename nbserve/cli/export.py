@@ -148,10 +148,11 @@ def _as_object(exported: Exported) -> dict[str, Any]:
         "files": exported.files,
         "size_bytes": exported.size_bytes,
         "proven": exported.proven,
+        "proof": exported.proof,
         "image": exported.image,
         "image_bytes": exported.image_bytes,
-        "commands": exported.commands(str(exported.path)),
-        "text": str(exported),
+        "notes": exported.notes,
+        "commands": exported.commands(),
     }
 
 

@@ -71,41 +71,24 @@ def run(shell: InteractiveShell, endpoint: Endpoint, directory: Path, asked: Exp
 
 def card(exported: Exported) -> Shown:
     """What was written, what was proven, and what to do with it; paths as they are from the notebook."""
-    size = f"{exported.files} files, {size_text(exported.size_bytes)}"
-    rows = [("folder", near(exported.path)), ("size", size), ("proven", _proven(exported)), *_image(exported)]
-    return facts(exported.plan.name, f"version {exported.plan.version}, exported", [*rows, *_next(exported)])
+    from nbserve.export.folder import size_text
 
-
-def _proven(exported: Exported) -> str:
-    count = exported.proven
-    if count == 0:
-        return f"nothing, as no request was recorded: %serve predict {exported.plan.name} ..., then export again"
-    what = "recorded request was" if count == 1 else "recorded requests were"
-    return f"{count} {what} answered as in the notebook"
-
-
-def _image(exported: Exported) -> list[tuple[str, str]]:
-    if exported.image is None:
-        return []
-    return [("image", f"{exported.image}, {size_text(exported.image_bytes or 0)}")]
-
-
-def _next(exported: Exported) -> list[tuple[str, str]]:
-    return [("next", line) for line in exported.commands(near(exported.path))]
+    folder = near(exported.path)
+    rows = [
+        ("folder", folder),
+        ("size", f"{exported.files} files, {size_text(exported.size_bytes)}"),
+        ("proof", exported.proof),
+        *([("image", f"{exported.image}, {size_text(exported.image_bytes or 0)}")] if exported.image else []),
+        *(("note", note) for note in exported.notes),
+        *(("next", line) for line in exported.commands(folder)),
+    ]
+    return facts(exported.plan.name, f"version {exported.plan.version}, exported", rows)
 
 
 def near(path: Path) -> str:
     """A path as one writes it in this notebook."""
     relative = os.path.relpath(path)
     return relative if not relative.startswith(os.pardir) else str(path)
-
-
-def size_text(size_bytes: int) -> str:
-    """`834 kB`, `1.2 GB`"""
-    size, units = size_bytes / 1000, ["kB", "MB", "GB"]
-    while size >= 999.5 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.{0 if size >= 10 else 1}f} {units[0]}"
 
 
 def register(shell: InteractiveShell) -> None:

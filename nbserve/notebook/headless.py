@@ -145,17 +145,17 @@ def _run(client: Any, index: int, step: Step, on_step: OnStep, path: Path) -> No
     began = time.monotonic()
     try:
         client.execute_cell(step.cell, index)
-    except CellExecutionError:
-        raise ExportError(failure(step, path.name)) from None
+    except CellExecutionError as error:
+        raise ExportError(failure(step, path.name, error.traceback)) from None
     except CellTimeoutError:
         raise ExportError(f"cell {step.number} of {path.name} took too long: {step.line}") from None
     on_step(replace(step, took_s=time.monotonic() - began))
 
 
-def failure(step: Step, name: str) -> str:
-    """Which cell failed, at which of its lines, and the end of what it said."""
-    error = next(output for output in reversed(step.cell.outputs) if output.output_type == "error")
-    said = _ANSI.sub("", "\n".join(error.traceback)).strip("\n")
+def failure(step: Step, name: str, told: str = "") -> str:
+    """Which cell failed, at which of its lines, and the end of what it said: its output, else what was `told`."""
+    shown = [output for output in step.cell.outputs if output.output_type == "error"]
+    said = _ANSI.sub("", "\n".join(shown[-1].traceback) if shown else told).strip("\n")
     lines = [line for line in said.splitlines() if line.strip(" -")]
     where = re.search(rf"Cell In\[{step.number}\], line (\d+)", said)
     source = step.cell.source.splitlines()
@@ -163,8 +163,8 @@ def failure(step: Step, name: str) -> str:
     line = source[number - 1].strip() if number <= len(source) else step.line
     at = f" in line {number}" if where else ""
     cut = ["..."] if len(lines) > MOST_LINES else []
-    shown = "\n".join(f"  {line}" for line in [*cut, *lines[-MOST_LINES:]])
-    return f"cell {step.number} of {name} failed{at}: {line}\n{shown}"
+    below = "\n".join(f"  {line}" for line in [*cut, *lines[-MOST_LINES:]])
+    return f"cell {step.number} of {name} failed{at}: {line}\n{below}"
 
 
 def _told(tell: Callable[[str], None]) -> OnStep:

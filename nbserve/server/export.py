@@ -34,10 +34,11 @@ class ExportedObject(TypedDict):
     files: int
     size_bytes: int
     proven: int
+    proof: str
     image: str | None
     image_bytes: int | None
+    notes: list[str]
     commands: list[str]
-    text: str
 
 
 class ExportStatus(TypedDict):
