@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nbserve.bundle.bundle import Golden
@@ -98,20 +98,6 @@ def replay(
                 mismatch = _mismatch(client, Mismatch(number, pair, received, found), tolerance)
                 return Replay(str(address), len(pairs), number - 1, mismatch, tuple(times))
     return Replay(str(address), len(pairs), len(pairs), None, tuple(times))
-
-
-def newest(pairs: Iterable[Golden], count: int, most_bytes: int) -> list[Golden]:
-    """Of pairs that were recorded one after the other, the newest that were answered without an error, newest first.
-
-    At most `count`, and no more than fit into the bytes.
-    """
-    chosen: list[Golden] = []
-    for pair in reversed([pair for pair in pairs if pair.status < 400]):
-        most_bytes -= len(pair.request_body) + len(pair.answer_body)
-        if len(chosen) == count or most_bytes < 0:
-            break
-        chosen.append(pair)
-    return chosen
 
 
 def _expected(pair: Golden) -> Received:
