@@ -32,8 +32,8 @@ def build(
     config = EndpointConfig().changed({**bundle.settings, **(settings or {})})
     options = mapping.deployment_options(config, replicas=replicas, autoscaling=autoscaling, cpus=cpus, gpus=gpus)
     deployment = serve.deployment(Replica, name=name or bundle.name, **options)
-    reserved = options["ray_actor_options"]["num_cpus"]
-    application: serve.Application = deployment.bind(place or _place(bundle.path), config.as_dict(), reserved)
+    # Only what needs new replicas: with an argument that differs Ray would replace them.
+    application: serve.Application = deployment.bind(place or _place(bundle.path), mapping.fixed(config))
     return application
 
 

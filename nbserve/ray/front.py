@@ -102,6 +102,8 @@ class Queue:
 class Only:
     """The endpoints of a server that has one."""
 
+    are_awaited = False
+
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 

@@ -11,6 +11,8 @@ from nbserve.errors import ConfigError, RayError
 
 # What Serve's `user_config` carries: a running replica takes it over.
 LIVE = ("max_batch_size", "max_batch_delay_ms", "policy", "queue_size", "response_timeout_s", "isolate_errors")
+# What makes a replica what it is: others need new replicas.
+FIXED = ("device", "threads_per_worker", "compile", "compile_mode", "dtype", "channels_last", "inference_mode")
 # One batch runs while the next one gathers.
 _BATCHES = 2
 # Room for health checks and the like where batches are small.
@@ -24,11 +26,15 @@ def user_config(config: EndpointConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in LIVE}
 
 
+def fixed(config: EndpointConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in FIXED}
+
+
 def live_config(config: EndpointConfig, changes: Mapping[str, Any]) -> EndpointConfig:
     """The settings with a `user_config` laid over them; raises ConfigError for one that a replica cannot take over."""
-    fixed = [name for name in changes if name not in LIVE and hasattr(config, name)]
-    if fixed:
-        raise ConfigError(f"{fixed[0]} needs new replicas; what user_config can change is {', '.join(LIVE)}")
+    others = [name for name in changes if name not in LIVE and hasattr(config, name)]
+    if others:
+        raise ConfigError(f"{others[0]} needs new replicas; what user_config can change is {', '.join(LIVE)}")
     return config.changed(changes)
 
 

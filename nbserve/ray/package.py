@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from nbserve.bundle.bundle import GOLDEN, Bundle
+from nbserve.bundle.bundle import GOLDEN, HEAD, Bundle
 
 # Where it lies in the replicas' working folder.
 PLACE = "bundle"
@@ -19,14 +21,23 @@ def size_of(bundle: Bundle, with_golden: bool) -> int:
 
 
 def write(bundle: Bundle, file: Path, with_golden: bool) -> None:
-    """Write the zip; recorded requests may hold people's data, and go along only where they are needed to warm up."""
+    """Write the zip, without settings, which come another way: a live one that changed is no reason for new replicas.
+
+    Recorded requests may hold people's data, and go along only where they are needed to warm up.
+    """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_entry(HEAD), replace(bundle, settings={}, provenance={}).head())
         for path in _files(bundle.path, with_golden):
-            info = zipfile.ZipInfo(f"{PLACE}/{path.relative_to(bundle.path).as_posix()}", _EPOCH)
-            info.external_attr = 0o100644 << 16
-            with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
-                while block := source.read(1 << 20):
-                    target.write(block)
+            name = path.relative_to(bundle.path).as_posix()
+            if name != HEAD:
+                with path.open("rb") as source, archive.open(_entry(name), "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(f"{PLACE}/{name}", _EPOCH)
+    info.external_attr = 0o100644 << 16
+    return info
 
 
 def _files(folder: Path, with_golden: bool) -> Iterator[Path]:

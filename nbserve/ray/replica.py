@@ -25,29 +25,33 @@ from nbserve.wire import Batch, Result, Row
 from nbserve.worker.spec import WorkerSpec
 
 if TYPE_CHECKING:
+    from nbserve.ray.engine import Engine
     from nbserve.server.ticket import Ticket
 
 
 class Replica:
     """Answers nbserve's routes with the handler of a bundle; `predict` is for handles of other deployments."""
 
-    def __init__(self, bundle: str, settings: Mapping[str, Any], cpus: float) -> None:
-        # Before the handler's own files become the working folder.
-        found = Bundle.read(Path(bundle).absolute())
-        from nbserve.ray.engine import Engine
+    def __init__(self, bundle: str, settings: Mapping[str, Any]) -> None:
         from nbserve.ray.front import Front, Queue
         from nbserve.ray.metrics import BatchReport
 
-        self._start = self._config = EndpointConfig().changed(settings)
-        self._report = BatchReport(found.name)
-        self._engine = Engine(_spec(found, self._start, cpus))
-        self._queue = Queue(found.name, found.version, self._batched, self._report.count)
+        # Before the handler's own files become the working folder.
+        self._bundle = Bundle.read(Path(bundle).absolute())
+        self._config = EndpointConfig().changed(settings)
+        self._report = BatchReport(self._bundle.name)
+        self._queue = Queue(self._bundle.name, self._bundle.version, self._batched, self._report.count)
         self._front = Front(self._queue)
-        self.reconfigure({})
+        self._engine: Engine | None = None
 
     def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Take over what `user_config` says; Ray calls it when a replica starts, and again at each change."""
-        self._config = config = mapping.live_config(self._start, user_config)
+        """Take over what `user_config` says; Ray calls it before a replica is ready, and again at each change."""
+        self._config = config = mapping.live_config(self._config, user_config)
+        if self._engine is None:
+            # Only now: the compiler warms up for batches of the size that they will have.
+            from nbserve.ray.engine import Engine
+
+            self._engine = Engine(_spec(self._bundle, config))
         self._batched.set_max_batch_size(config.max_batch_size)
         self._batched.set_batch_wait_timeout_s(mapping.batch_wait_s(config))
         self._queue.size, self._queue.timeout_s = config.queue_size, config.response_timeout_s
@@ -66,6 +70,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Raise when the handler hangs: Ray then starts another replica in this one's place."""
+        assert self._engine is not None
         self._engine.report()
         busy_s = self._engine.busy_s()
         if busy_s > self._config.response_timeout_s:
@@ -77,6 +82,7 @@ class Replica:
         wanted = [ticket for ticket in tickets if not ticket.is_gone()]
         if not wanted:
             return [Result(499, b"", b"")] * len(tickets)
+        assert self._engine is not None
         began_ns = time.monotonic_ns()
         rows = [Row(ticket.request_id, ticket.meta, memoryview(ticket.body)) for ticket in wanted]
         outcome = await asyncio.wrap_future(self._engine.run(Batch(wanted[0].request_id, rows)))
@@ -85,15 +91,16 @@ class Replica:
         return [answers.get(id(ticket), Result(499, b"", b"")) for ticket in tickets]
 
 
-def _spec(bundle: Bundle, config: EndpointConfig, cpus: float) -> WorkerSpec:
+def _spec(bundle: Bundle, config: EndpointConfig) -> WorkerSpec:
     context = serve.get_replica_context()
+    reserved = ray.get_runtime_context().get_assigned_resources()
     return WorkerSpec(
         bundle=str(bundle.path),
         endpoint=bundle.name,
         version=bundle.version,
         worker_index=_rank(context),
         device=_device(config),
-        threads=mapping.threads(config, cpus),
+        threads=mapping.threads(config, reserved.get("CPU", 0.0)),
         isolate_errors=config.isolate_errors,
         id_prefix=context.replica_id.unique_id,
         max_batch_size=config.max_batch_size,
