@@ -51,7 +51,7 @@ def runtime_dir() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest, runtime_dir: Path) -> Iterator[None]:
     """After a test that starts processes, those that it started are gone, and so are the run files that it wrote."""
-    if not any(request.node.get_closest_marker(name) for name in ("process", "notebook")):
+    if not any(request.node.get_closest_marker(name) for name in ("process", "notebook", "ray")):
         yield
         return
     before = set(_ours())

@@ -71,9 +71,15 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "tune": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "recording.py": ("torch", "numpy", "tornado", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
+    "environment.py": ("torch", "numpy", "tornado", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
     "errors.py": ("torch", "numpy", "tornado", *JUPYTER),
     "handler.py": ("tornado", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER),
 }
+
+# What of `ray/` does not run in a replica, or is imported before a replica is.
+for _part in ("__init__", "app", "deploy", "launch", "mapping", "options", "package"):
+    FORBIDDEN[f"ray/{_part}.py"] = ("torch", "nbserve.server", "nbserve.worker", "nbserve.notebook", *JUPYTER)
+FORBIDDEN["ray"] = ("tornado", "nbserve.capture", "nbserve.notebook", "nbserve.deployment", *JUPYTER)
 
 
 # `nbserve export NOTEBOOK` runs a notebook from the terminal; nothing else of the notebook face belongs there.
@@ -98,6 +104,17 @@ def test_jupyter_is_known_only_to_the_notebook_face() -> None:
         if PACKAGE / "notebook" not in path.parents
         for module, line in imports(path.read_text(), _package_of(path))
         if _is_any(module, JUPYTER)
+    ]
+    assert not crossings
+
+
+def test_ray_is_known_only_to_its_own_folder() -> None:
+    crossings = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in _files(PACKAGE)
+        if PACKAGE / "ray" not in path.parents
+        for module, line in imports(path.read_text(), _package_of(path))
+        if _is_any(module, ("ray",))
     ]
     assert not crossings
 
