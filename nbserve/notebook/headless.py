@@ -79,7 +79,7 @@ def read(path: Path) -> Any:
         return nbformat.read(path, as_version=4)
     except OSError as error:
         raise ExportError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, nbformat.ValidationError) as error:
         raise ExportError(f"{path} is no notebook: {str(error).partition(chr(10))[0][:200]}") from None
 
 

@@ -154,6 +154,7 @@ class FakeServer:
     page: Page
     endpoint: Json = field(default_factory=endpoint)
     load: Json | None = None
+    export: Json | None = None
     knows: bool = True
     history: int = 0
     ticks: int = 0
@@ -200,7 +201,8 @@ class FakeServer:
     def stats(self, **changes: Any) -> Json:
         self.ticks += 1
         told = sample(self.ticks, **changes)
-        return {"event": "stats", "endpoint": self.endpoint, "sample": told, "load": self.load}
+        also = {"load": self.load, "export": self.export}
+        return {"event": "stats", "endpoint": self.endpoint, "sample": told, **also}
 
     def say(self, line: Json) -> None:
         for socket in self.sockets:

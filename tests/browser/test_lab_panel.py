@@ -172,6 +172,24 @@ def test_it_follows_jupyters_theme(lab: Lab, browser: Browser) -> None:
         wait_until(lambda: notebook.brightness() > 200)
 
 
+def test_an_export_lands_beside_the_notebook(lab: Lab, browser: Browser) -> None:
+    with opened(lab, browser) as notebook:
+        notebook.endpoint.predict(1)
+        notebook.panel.get_by_role("button", name="Export", exact=True).click()
+        drawer = notebook.panel.get_by_role("region", name="Export")
+        # A cell that runs does not stand in its way.
+        notebook.page.start(BUSY)
+        notebook.page.wait_busy()
+        drawer.get_by_role("button", name="Export", exact=True).click()
+        expect(drawer.get_by_role("log", name="progress of the export")).to_contain_text("digits")
+        expect(drawer).to_contain_text("answered 1 recorded request as in the notebook", timeout=2 * LIMIT_MS)
+        expect(drawer.locator(".outcome code").first).to_have_text(str(lab.folder / "digits-export"))
+        assert notebook.is_busy()
+        notebook.page.interrupt()
+        notebook.page.wait_idle()
+    assert "FROM " in (lab.folder / "digits-export" / "Dockerfile").read_text()
+
+
 def test_a_saved_notebook_keeps_its_picture(lab: Lab, browser: Browser) -> None:
     with opened(lab, browser) as notebook:
         expect(notebook.presence).to_be_visible()

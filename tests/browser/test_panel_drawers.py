@@ -1,8 +1,6 @@
-"""What opens below the panel: requests, load, profiles, debugging, the log, export; and how it is stopped."""
+"""What opens below the panel: requests, load, profiles, debugging, the log; and how it is stopped."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -189,15 +187,6 @@ def test_the_log_goes_on_while_it_is_open(server: FakeServer) -> None:
     expect(page.get_by_role("log")).to_be_hidden()
     expect(page.get_by_role("button", name="Logs")).to_be_focused()
     expect(page.get_by_role("button", name="Logs")).to_have_attribute("aria-expanded", "false")
-
-
-def test_the_bundle_is_taken_along(server: FakeServer) -> None:
-    server.answers["GET /bundle"] = lambda route: route.fulfill(content_type="application/gzip", body=b"\x1f\x8bpacked")
-    page = opened(server, "Export")
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Download").click()
-    assert waiting.value.suggested_filename == "digits-3f9c2a1b.tar.gz"
-    assert Path(waiting.value.path()).read_bytes() == b"\x1f\x8bpacked"
 
 
 def test_it_asks_before_it_stops(server: FakeServer) -> None:

@@ -85,9 +85,34 @@ export interface LoadStatus {
   outcome: Outcome | null;
 }
 
+export interface Exported {
+  path: string;
+  files: number;
+  size_bytes: number;
+  proven: number;
+  /** What was proven, in words. */
+  proof: string;
+  image: string | null;
+  image_bytes: number | null;
+  notes: string[];
+  commands: string[];
+}
+
+/** An export: where to and how, what it said last, and in the end a result or an error. */
+export interface ExportStatus {
+  directory: string;
+  build: string | null;
+  gpu: boolean | null;
+  began_s: number;
+  is_running: boolean;
+  lines: string[];
+  result: Exported | null;
+  error: string | null;
+}
+
 export type Line =
   | { event: "begin"; samples: Sample[] }
-  | { event: "stats"; endpoint: EndpointStatus; sample: Sample; load: LoadStatus | null }
+  | { event: "stats"; endpoint: EndpointStatus; sample: Sample; load: LoadStatus | null; export?: ExportStatus | null }
   | { event: "gone" };
 
 /** What is known when the panel is shown, before anything was heard. */
@@ -95,6 +120,7 @@ export interface Snapshot {
   endpoint?: EndpointStatus | null;
   sample?: Sample | null;
   load?: LoadStatus | null;
+  export?: ExportStatus | null;
   samples?: Sample[];
 }
 

@@ -2,7 +2,7 @@
 
 import type { Carrier, Connection } from "./carrier";
 import { Marks } from "./marks";
-import type { EndpointStatus, Line, LoadStatus, Settings, Snapshot } from "./protocol";
+import type { EndpointStatus, ExportStatus, Line, LoadStatus, Settings, Snapshot } from "./protocol";
 import { Samples } from "./samples";
 
 export type Presence = "connecting" | "live" | "lost" | "gone";
@@ -11,6 +11,7 @@ export class Store {
   presence: Presence = "connecting";
   endpoint: EndpointStatus | null = null;
   load: LoadStatus | null = null;
+  exporting: ExportStatus | null = null;
   readonly samples = new Samples();
   readonly marks = new Marks();
   private stopFollowing: () => void = () => {};
@@ -25,6 +26,7 @@ export class Store {
     this.samples.add(...(snapshot.samples ?? []), ...(snapshot.sample ? [snapshot.sample] : []));
     this.endpoint = snapshot.endpoint ?? null;
     this.load = snapshot.load ?? null;
+    this.exporting = snapshot.export ?? null;
     if (this.endpoint) this.onsettings(this.endpoint.settings);
     this.onchange();
   }
@@ -50,7 +52,7 @@ export class Store {
     } else {
       this.presence = "live";
       this.marks.see(line.endpoint, line.sample.time_s);
-      [this.endpoint, this.load] = [line.endpoint, line.load];
+      [this.endpoint, this.load, this.exporting] = [line.endpoint, line.load, line.export ?? null];
       this.samples.add(line.sample);
       this.onsettings(line.endpoint.settings);
     }

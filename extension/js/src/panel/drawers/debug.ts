@@ -1,10 +1,9 @@
 // The lines that lead into a worker, and the last error with its line of the cell.
 
-import { copyButton } from "../../shared/clipboard";
 import { h } from "../../shared/dom";
 import type { WorkerStatus } from "../protocol";
 import { attachLine, debugLine, placeOf } from "../workers";
-import type { Drawer, Tools } from "./drawer";
+import { command, type Drawer, type Tools } from "./drawer";
 
 export class DebugDrawer implements Drawer {
   readonly label = "Debug";
@@ -51,8 +50,4 @@ export class DebugDrawer implements Drawer {
       command(`%serve debug ${name} --interrupt`, "stop where it is stuck"),
     );
   }
-}
-
-function command(line: string, meaning: string): HTMLElement {
-  return h("p", { class: "command" }, h("code", {}, line), copyButton("copy", () => line, `copy: ${line}`), h("small", {}, meaning));
 }

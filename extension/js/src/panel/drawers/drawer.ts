@@ -1,5 +1,6 @@
 // What opens below the panel, one at a time.
 
+import { copyButton } from "../../shared/clipboard";
 import { button, h } from "../../shared/dom";
 import type { Ask } from "../ask";
 import type { Store } from "../store";
@@ -90,4 +91,9 @@ export function field(label: string, control: HTMLElement, unit = ""): HTMLEleme
 
 export function numberInput(label: string, value: number, least: number, most: number): HTMLInputElement {
   return h("input", { type: "number", value, min: least, max: most, step: "any", "aria-label": label });
+}
+
+/** A line to copy, and what it is for. */
+export function command(line: string, meaning = ""): HTMLElement {
+  return h("p", { class: "command" }, h("code", {}, line), copyButton("copy", () => line, `copy: ${line}`), meaning ? h("small", {}, meaning) : null);
 }
