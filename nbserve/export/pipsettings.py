@@ -53,8 +53,10 @@ def parse(listing: str) -> PipSettings:
 
 def offers_torch(listing: str, version: str, is_gpu: bool) -> bool:
     """Whether `pip index versions torch` shows the build that is wanted, which the index of everybody has not."""
-    kind = "cu" if is_gpu else "cpu"
-    return re.search(rf"(?:^|[\s,(]){re.escape(version)}\+{kind}", listing) is not None
+    # What is installed is printed too, and need not be on the index any more.
+    available = re.search(r"^Available versions: (.*)", listing, re.MULTILINE)
+    wanted = f"{version}+{'cu' if is_gpu else 'cpu'}"
+    return available is not None and any(found.startswith(wanted) for found in available[1].split(", "))
 
 
 def _absolute(name: str, value: str) -> str:
