@@ -69,7 +69,7 @@ class Builder:
 
 def find_builder(environ: Mapping[str, str] = os.environ) -> Builder:
     """The first that works; NBSERVE_BUILDER names another one, with options of its own where it needs them."""
-    if named := environ.get("NBSERVE_BUILDER"):
+    if named := environ.get("NBSERVE_BUILDER", "").strip():
         return _named(named, environ)
     reasons = []
     for name in NAMES:
@@ -82,10 +82,14 @@ def find_builder(environ: Mapping[str, str] = os.environ) -> Builder:
 
 
 def no_builder(reasons: Sequence[str]) -> str:
-    advice = "install docker, podman or buildah (on Debian and Ubuntu: apt-get install buildah)"
+    """What to do where none works, and why each that is here does not."""
+    install = "install docker, podman or buildah (on Debian and Ubuntu: apt-get install buildah)"
     if not reasons:
-        return f"nothing here builds images: {advice}, or build the exported folder elsewhere"
-    advice = f"start it, or {advice}" if any("daemon" in reason for reason in reasons) else advice
+        return f"nothing here builds images: {install}, or build the exported folder elsewhere"
+    said = " ".join(reasons).lower()
+    advice = f"start it, or {install}" if "cannot connect" in said else install
+    if "docker" in said and "permission denied" in said:
+        advice = f"add yourself to the group docker and log in again, or {install}"
     return "\n".join(["nothing here builds images:", *(f"    {reason}" for reason in reasons), advice])
 
 
