@@ -37,7 +37,8 @@ def ask(url: str) -> tuple[bool, str]:
     """Whether the server at `url` is ready, and what it says of itself; raises NbserveError when none answers."""
     parts = urlsplit(url if "//" in url else f"//{url}")
     try:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=LIMIT_S)
+        scheme = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = scheme(parts.netloc, timeout=LIMIT_S)
         connection.request("GET", parts.path.rstrip("/") + "/ping")
         response = connection.getresponse()
         said = json.loads(response.read())

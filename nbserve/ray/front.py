@@ -50,6 +50,7 @@ class Queue:
     """The endpoint that a replica has, as the routes see it; `run` answers a row, in a batch with others."""
 
     is_ready = True
+    is_given_up = False
 
     def __init__(self, name: str, version: str, run: Run, on_answer: Callable[[int], None]) -> None:
         self.name = name

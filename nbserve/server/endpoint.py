@@ -81,6 +81,11 @@ class Endpoint:
         return self.current is not None and (self.current.is_ready or self.current.is_held)
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether no worker of it will ever start again."""
+        return self.current is not None and self.current.is_given_up
+
+    @property
     def state(self) -> str:
         """STARTING before a version serves, READY, HELD when a debugger has all workers, DEGRADED when none serves."""
         if self.current is None:
@@ -182,10 +187,14 @@ class Endpoint:
 
     async def record(self, pair: Golden) -> None:
         """Keep a request with its answer in the bundle."""
+        if self.current is not None:
+            await self._record(self.current.bundle, pair)
+
+    async def _record(self, bundle: Bundle, pair: Golden) -> None:
         async with self._recording:
             try:
                 # Recorded requests may be images: the loop must not wait for as many as are kept.
-                await asyncio.to_thread(self.serving().bundle.record, *astuple(pair))
+                await asyncio.to_thread(bundle.record, *astuple(pair))
             except (OSError, NbserveError) as error:
                 logger.warning("a request is not recorded: %s", error, extra={"endpoint": self.name})
 
@@ -231,7 +240,8 @@ class Endpoint:
             stack = next((w.last_traceback for w in workers if w.last_traceback), "")
             raise StartError(f"the new version fails on a recorded request: {said}", stack)
         if not version.bundle.golden():
-            version.bundle.record(bytes(request.body), golden[-1].content_type, status, body, content_type)
+            pair = Golden(bytes(request.body), golden[-1].content_type, status, body, content_type)
+            await self._record(version.bundle, pair)
 
     def _switch(self, version: Version) -> None:
         previous, self.current = self.current, version

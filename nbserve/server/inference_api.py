@@ -1,9 +1,9 @@
-"""The routes of the inference API: predictions, health, Open Inference Protocol. Server process."""
+"""The routes of the inference API: predictions, health, and what platforms ask in their own ways. Server process."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
@@ -11,8 +11,9 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from nbserve import __version__
-from nbserve.errors import HandlerFailed, HttpError, NbserveError, NotFound
-from nbserve.server import open_inference
+from nbserve.environment import PlatformRoutes
+from nbserve.errors import BadRequest, HandlerFailed, HttpError, NbserveError, NotFound, Unavailable
+from nbserve.server import instances, open_inference
 from nbserve.server.http.answer import JSON
 from nbserve.server.http.exchange import Exchange
 from nbserve.server.http.head import Head
@@ -48,6 +49,8 @@ class Endpoint(Protocol):
     def version(self) -> str | None: ...
     @property
     def is_ready(self) -> bool: ...
+    @property
+    def is_given_up(self) -> bool: ...
     def submit(self, ticket: Ticket) -> None: ...
     def left(self, connection: int) -> None: ...
 
@@ -57,13 +60,19 @@ class Endpoints(Protocol):
 
     def get(self, name: str) -> Endpoint: ...
     def names(self) -> list[str]: ...
+    @property
+    def are_awaited(self) -> bool: ...
     def is_ready(self) -> bool: ...
+
+
+Run = Callable[[Exchange, "Call"], None]
+Route = tuple[re.Pattern[bytes], bytes, Run]
 
 
 class Call(NamedTuple):
     """What a head asks for; kept with the head, so that it is found out once for all requests that repeat it."""
 
-    run: Callable[[Exchange, Call], None]
+    run: Run
     endpoint: str
     version: str | None
     meta: bytes
@@ -99,19 +108,33 @@ class PredictionTicket(Ticket):
 class InferenceApi:
     """Finds the endpoint a request is for and queues it there; answers health and metadata itself."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, platform: PlatformRoutes | None = None) -> None:
         self._endpoints = endpoints
         model = rb"/v2/models/(?P<endpoint>[^/]+)(?:/versions/(?P<version>[^/]+))?"
-        self._routes: list[tuple[re.Pattern[bytes], bytes, Callable[[Exchange, Call], None]]] = [
-            (re.compile(rb"/predictions/(?P<endpoint>[^/]+)(?:/(?P<version>[^/]+))?"), b"POST", self._predict),
-            (re.compile(rb"/ping"), b"GET", self._ping),
-            (re.compile(rb"/v2/?"), b"GET", self._server),
-            (re.compile(rb"/v2/health/live"), b"GET", self._live),
-            (re.compile(rb"/v2/health/ready"), b"GET", self._ready),
-            (re.compile(model), b"GET", self._model),
-            (re.compile(model + rb"/ready"), b"GET", self._model_ready),
-            (re.compile(model + rb"/infer"), b"POST", self._infer),
+        routes = [
+            (rb"/predictions/(?P<endpoint>[^/]+)(?:/(?P<version>[^/]+))?", b"POST", self._predict),
+            (rb"/ping", b"GET", self._ping),
+            (rb"/v2/?", b"GET", self._server),
+            (rb"/v2/health/live", b"GET", self._live),
+            (rb"/v2/health/ready", b"GET", self._ready),
+            (rb"/v2/models/?", b"GET", self._models),
+            (rb"/v2/repository/index", b"POST", self._index),
+            (model, b"GET", self._model),
+            (model + rb"/ready", b"GET", self._model_ready),
+            (model + rb"/infer", b"POST", self._infer),
+            # Amazon SageMaker
+            (rb"/invocations", b"POST", self._predict_the_only),
+            # KServe, version 1
+            (rb"/v1/models/?", b"GET", self._models),
+            (rb"/v1/models/(?P<endpoint>[^/]+):predict", b"POST", self._predict_instances),
+            (rb"/v1/models/(?P<endpoint>[^/]+)", b"GET", self._model_ready),
         ]
+        self._routes = [*self._platform_routes(platform or PlatformRoutes()), *_compiled(routes)]
+
+    def _platform_routes(self, platform: PlatformRoutes) -> list[Route]:
+        """Before our own: whoever chose them asks in the platform's way there."""
+        routes = [(platform.health, b"GET", self._ping), (platform.predict, b"POST", self._predict_instances)]
+        return _compiled([(re.escape(path.encode()), method, run) for path, method, run in routes if path])
 
     def check(self, exchange: Exchange) -> None:
         if exchange.head.memo is None:
@@ -133,7 +156,7 @@ class InferenceApi:
             if match := pattern.fullmatch(head.path):
                 names = {key: _decoded(value) for key, value in match.groupdict().items() if value is not None}
                 if names:
-                    self._endpoints.get(names["endpoint"])
+                    self._find(names["endpoint"])
                 return Call(
                     _checked_method(head.method, method, run),
                     names.get("endpoint", ""),
@@ -143,9 +166,40 @@ class InferenceApi:
                 )
         raise NotFound(f"there is nothing at {head.path.decode('latin-1')}; predictions are at /predictions/ENDPOINT")
 
+    def _find(self, name: str) -> Endpoint:
+        try:
+            return self._endpoints.get(name)
+        except NotFound:
+            if self._endpoints.are_awaited:
+                raise Unavailable("the server is starting") from None
+            raise
+
     def _predict(self, exchange: Exchange, call: Call) -> None:
         endpoint = self._endpoints.get(call.endpoint)
         endpoint.submit(PredictionTicket(next(request_ids), exchange, call))
+
+    def _predict_the_only(self, exchange: Exchange, call: Call) -> None:
+        self._the_only(exchange).submit(PredictionTicket(next(request_ids), exchange, call))
+
+    def _predict_instances(self, exchange: Exchange, call: Call) -> None:
+        endpoint = self._endpoints.get(call.endpoint) if call.endpoint else self._the_only(exchange)
+        request = instances.parse(exchange.body)
+        asked = instances.Instances(exchange, request, call.echo)
+        if not request.rows:
+            exchange.answer(200, asked.answer_of([]), JSON, call.echo)
+        for ticket in asked.tickets(request_ids, instances.with_parameters(call.meta, request.parameters)):
+            endpoint.submit(ticket)
+
+    def _the_only(self, exchange: Exchange) -> Endpoint:
+        """The endpoint that is meant where the path names none."""
+        names = self._endpoints.names()
+        if self._endpoints.are_awaited:
+            raise Unavailable("the server is starting")
+        if len(names) != 1:
+            known = f"there are several, {', '.join(names)}" if names else "there is none yet"
+            path = exchange.path.decode("latin-1")
+            raise BadRequest(f"{path} is for a server with one endpoint, and {known}; ask /predictions/ENDPOINT")
+        return self._endpoints.get(names[0])
 
     def _infer(self, exchange: Exchange, call: Call) -> None:
         endpoint = self._version_of(call)
@@ -160,18 +214,34 @@ class InferenceApi:
             _answer_json(exchange, 200, {"status": "Healthy"}, call)
             return
         missing = [name for name in self._endpoints.names() if not self._endpoints.get(name).is_ready]
-        reason = f"no worker is ready: {', '.join(missing)}" if missing else "the server takes no requests now"
+        if self._endpoints.are_awaited:
+            reason = "the server is starting"
+        else:
+            reason = f"no worker is ready: {', '.join(missing)}" if missing else "the server takes no requests now"
         _answer_json(exchange, 503, {"status": "Unhealthy", "reason": reason}, call)
 
     def _server(self, exchange: Exchange, call: Call) -> None:
         _answer_json(exchange, 200, {"name": "nbserve", "version": __version__, "extensions": []}, call)
 
     def _live(self, exchange: Exchange, call: Call) -> None:
-        _answer_json(exchange, 200, {"live": True}, call)
+        # One whose workers failed to start too often gets well by nothing but a start anew.
+        is_live = not any(self._endpoints.get(name).is_given_up for name in self._endpoints.names())
+        _answer_json(exchange, 200 if is_live else 503, {"live": is_live}, call)
 
     def _ready(self, exchange: Exchange, call: Call) -> None:
         is_ready = self._endpoints.is_ready()
         _answer_json(exchange, 200 if is_ready else 503, {"ready": is_ready}, call)
+
+    def _models(self, exchange: Exchange, call: Call) -> None:
+        _answer_json(exchange, 200, {"models": self._endpoints.names()}, call)
+
+    def _index(self, exchange: Exchange, call: Call) -> None:
+        _answer_json(exchange, 200, [self._indexed(name) for name in self._endpoints.names()], call)
+
+    def _indexed(self, name: str) -> dict[str, str]:
+        endpoint = self._endpoints.get(name)
+        state = "READY" if endpoint.is_ready else "UNAVAILABLE"
+        return {"name": name, "version": endpoint.version or "", "state": state, "reason": ""}
 
     def _model(self, exchange: Exchange, call: Call) -> None:
         endpoint = self._version_of(call)
@@ -211,9 +281,11 @@ def answer_head(head: bytes) -> tuple[bytes, bytes]:
     return content_type, b"".join(lines)
 
 
-def _checked_method(
-    method: bytes, allowed: bytes, run: Callable[[Exchange, Call], None]
-) -> Callable[[Exchange, Call], None]:
+def _compiled(routes: Sequence[tuple[bytes, bytes, Run]]) -> list[Route]:
+    return [(re.compile(path), method, run) for path, method, run in routes]
+
+
+def _checked_method(method: bytes, allowed: bytes, run: Run) -> Run:
     allow = b"Allow: %b, OPTIONS\r\n" % (b"GET, HEAD" if allowed == b"GET" else allowed)
     if method == b"OPTIONS":
         return lambda exchange, call: exchange.answer(204, b"", b"", allow + call.echo)

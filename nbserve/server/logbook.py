@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
+import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TypedDict
+
+from nbserve.config import LogFormat
+from nbserve.errors import NbserveError, StartError
 
 logger = logging.getLogger("nbserve.server")
 
@@ -40,7 +46,7 @@ class LogBook(logging.Handler):
                 level=record.levelname,
                 endpoint=getattr(record, "endpoint", None),
                 worker=getattr(record, "worker", None),
-                text=record.getMessage(),
+                text=text_of(record),
             )
         )
 
@@ -58,16 +64,49 @@ class LineFormatter(logging.Formatter):
         if (endpoint := getattr(record, "endpoint", None)) is not None:
             worker = getattr(record, "worker", None)
             who = f"{endpoint} " if worker is None else f"{endpoint}[{worker}] "
-        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {who}{record.getMessage()}"
+        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname} {who}{text_of(record)}"
 
 
-def start_logging(logbook: LogBook) -> None:
-    """Send the server's log to the ring and to stderr."""
+class JsonFormatter(logging.Formatter):
+    """One object a line for programs; a traceback stays within its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        endpoint, worker = getattr(record, "endpoint", None), getattr(record, "worker", None)
+        return json_line(record.created, record.levelname, text_of(record), endpoint, worker)
+
+
+def json_line(time_s: float, level: str, message: str, endpoint: str | None = None, worker: int | None = None) -> str:
+    clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time_s))
+    told = {"endpoint": endpoint, "worker": worker, "message": message}
+    # ASCII alone, whatever the encoding of stderr is.
+    return json.dumps({"time": f"{clock}.{int(time_s * 1000) % 1000:03d}Z", "level": level, **told})
+
+
+def json_error(error: Exception) -> str:
+    """The line that says why a server ended; errors of our tree need no traceback but their own."""
+    message = f"{error}\n{error.traceback_text}".rstrip() if isinstance(error, StartError) else str(error)
+    if not isinstance(error, NbserveError):
+        message = "".join(traceback.format_exception(error)).rstrip()
+    return json_line(time.time(), "ERROR", message)
+
+
+def text_of(record: logging.LogRecord) -> str:
+    """What a record says, with the traceback that it carries."""
+    if not record.exc_info:
+        return record.getMessage()
+    return f"{record.getMessage()}\n{logging.Formatter().formatException(record.exc_info)}"
+
+
+def start_logging(logbook: LogBook, log_format: LogFormat = "text") -> None:
+    """Send the server's log to the ring and to stderr; with `json` what libraries log or warn of too."""
     stream = logging.StreamHandler()
-    stream.setFormatter(LineFormatter())
+    stream.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
     logger.handlers[:] = [logbook, stream]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    if log_format == "json":
+        logging.getLogger().handlers[:] = [stream]
+        logging.captureWarnings(True)
 
 
 class OutputPipe(asyncio.Protocol):

@@ -11,8 +11,9 @@ from tornado.netutil import bind_sockets
 
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
-from nbserve.errors import NotFound
+from nbserve.errors import ConfigError, NotFound
 from nbserve.server import bundle_api, debug_api, export_api, load_api, profile_api, stream_api, trial_api
+from nbserve.server.address import own_url
 from nbserve.server.api_handler import ApiHandler, Managed
 from nbserve.server.stream import StreamHandler
 
@@ -129,6 +130,10 @@ def listen(server: Managed, host: str, port: int) -> tuple[tornado.httpserver.HT
         [(route, handler, {"server": server}) for route, handler in routes], log_function=lambda handler: None
     )
     http = tornado.httpserver.HTTPServer(application)
-    sockets = bind_sockets(port, host)
+    try:
+        sockets = bind_sockets(port, host)
+    except OSError as error:
+        text = f"cannot listen on {host}:{port}: {error.strerror}. Choose another --management-port"
+        raise ConfigError(text) from None
     http.add_sockets(sockets)
-    return http, f"http://{host}:{sockets[0].getsockname()[1]}"
+    return http, own_url(host, sockets[0].getsockname()[1])

@@ -20,6 +20,7 @@ from nbserve.server.logbook import OutputPipe, logger
 
 MAX_MESSAGE_BYTES = 256 * 1024
 END_GRACE_S = 4.0
+URGENT_GRACE_S = 0.5
 OnExit = Callable[[int], None]
 
 
@@ -73,11 +74,11 @@ class Nursery:
         self._send({"op": "preimport", "modules": list(modules)})
         return await self._preimported
 
-    async def stop(self) -> None:
+    async def stop(self, grace_s: float = END_GRACE_S) -> None:
         """End the nursery and with it the workers that are left; done when the process is gone."""
         self._disconnect()
         try:
-            await self._loop.run_in_executor(None, self._process.wait, END_GRACE_S)
+            await self._loop.run_in_executor(None, self._process.wait, grace_s)
         except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
             await self._loop.run_in_executor(None, self._process.wait)
@@ -189,9 +190,10 @@ class NurseryClient:
             await nursery.stop()
         await self.ready()
 
-    async def stop(self) -> None:
+    async def stop(self, is_urgent: bool = False) -> None:
         self._is_stopping = True
-        await asyncio.gather(*(nursery.stop() for nursery in (self._current, *self._retired)))
+        grace_s = URGENT_GRACE_S if is_urgent else END_GRACE_S
+        await asyncio.gather(*(nursery.stop(grace_s) for nursery in (self._current, *self._retired)))
 
     def _ended(self, nursery: Nursery) -> None:
         logger.error("the nursery process %d ended", nursery.pid)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import orjson
 
-from nbserve.errors import BadRequest, HandlerFailed, NbserveError
+from nbserve.errors import BadRequest, HandlerFailed
 from nbserve.server.http.answer import JSON
 from nbserve.server.http.exchange import Exchange
-from nbserve.server.ticket import Ticket
-
-MAX_ROWS = 65_536
+from nbserve.server.rows import MAX_ROWS, Rows
 
 _INTEGERS = frozenset(f"{kind}{bits}" for kind in ("INT", "UINT") for bits in (8, 16, 32, 64))
 _DATATYPES = _INTEGERS | {"BOOL", "FP16", "FP32", "FP64", "BF16", "BYTES"}
@@ -32,68 +30,26 @@ class InferRequest:
     outputs: list[str]
 
 
-class Inference:
-    """Collects the answers to the rows of one request and answers it when all are there, or at the first error."""
+class Inference(Rows):
+    """An inference whose rows are on their way."""
 
     def __init__(self, exchange: Exchange, request: InferRequest, name: str, version: str, echo: bytes) -> None:
-        self._exchange = exchange
+        super().__init__(exchange, request.rows, echo)
         self._request = request
         self._model = {"model_name": name, "model_version": version}
-        self._echo = echo
-        self._results: list[Any] = [None] * len(request.rows)
-        self._missing = len(request.rows)
 
-    @property
-    def is_over(self) -> bool:
-        return self._exchange.is_gone
+    def result_of(self, head: bytes, body: bytes | memoryview) -> Any:
+        return _decoded(head, body)
 
-    def tickets(self, request_ids: Iterator[int], meta: bytes) -> Iterator[RowTicket]:
-        query, _, lines = meta.split(b"\0", 2)
-        row_meta = b"\0".join((query, JSON, lines))
-        for row, body in enumerate(self._request.rows):
-            yield RowTicket(next(request_ids), row_meta, body, self, row, self._exchange)
-
-    def resolve(self, row: int, status: int, head: bytes, body: bytes | memoryview) -> None:
-        if self.is_over:
-            return
-        if status >= 400:
-            self._exchange.answer(status, bytes(body), head.partition(b"\0")[0] or JSON, self._echo)
-            return
-        try:
-            self._results[row] = _decoded(head, body)
-            self._missing -= 1
-            if not self._missing:
-                self._answer()
-        except NbserveError as error:
-            self._exchange.fail(error, self._echo)
-        except orjson.JSONEncodeError as error:
-            self._exchange.fail(HandlerFailed(f"the handler's answers make no tensor: {error}"), self._echo)
-
-    def _answer(self) -> None:
+    def answer_of(self, results: list[Any]) -> bytes:
         answer: dict[str, Any] = dict(self._model)
         if self._request.id is not None:
             answer["id"] = self._request.id
-        answer["outputs"] = outputs_of(self._results, self._request.outputs)
-        self._exchange.answer(200, orjson.dumps(answer), JSON, self._echo)
-
-
-class RowTicket(Ticket):
-    """One row of an Inference."""
-
-    __slots__ = ("_inference", "_row")
-
-    def __init__(
-        self, request_id: int, meta: bytes, body: bytes, inference: Inference, row: int, exchange: Exchange
-    ) -> None:
-        super().__init__(request_id, meta, body, exchange.received_ns, exchange.connection)
-        self._inference = inference
-        self._row = row
-
-    def resolve(self, status: int, head: bytes, body: bytes | memoryview) -> None:
-        self._inference.resolve(self._row, status, head, body)
-
-    def is_gone(self) -> bool:
-        return self._inference.is_over
+        answer["outputs"] = outputs_of(results, self._request.outputs)
+        try:
+            return orjson.dumps(answer)
+        except orjson.JSONEncodeError as error:
+            raise HandlerFailed(f"the handler's answers make no tensor: {error}") from None
 
 
 def parse(body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> InferRequest:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,13 @@ class Supervisor:
         worker.channel.close()
         self.kill(worker)
         return batches
+
+    def kill_all(self) -> None:
+        """End all workers now, and what their handlers started."""
+        for worker in self._workers:
+            if worker.pid is not None and not worker.ended.is_set():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(worker.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Stop watching; workers that are left end with the nursery."""

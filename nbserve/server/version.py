@@ -86,6 +86,11 @@ class Version:
         """Whether nothing serves because a debugger has the only workers that could."""
         return not self.is_ready and any(worker.hold is not None for worker in self.crew.rotation)
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether no worker will ever take a request."""
+        return self._given_up() is not None
+
     def _given_up(self) -> Worker | None:
         # Asked for each request: nearly always the first worker settles it.
         workers = self.crew.workers

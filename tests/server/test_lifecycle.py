@@ -106,12 +106,60 @@ def test_sigterm_answers_what_is_in_flight_then_exits_0(make_bundle, post, wait_
     assert process.returncode == 0
 
 
-def test_a_bundle_that_cannot_start_ends_serve_with_its_traceback(make_bundle):
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_bundle_that_cannot_start_ends_serve_with_its_traceback(make_bundle, log_format):
     bundle = make_bundle("class H(nbserve.Handler):\n    def initialize(self, context): {}['weights']\n")
-    done = run_cli("serve", str(bundle.path), check=False)
+    done = run_cli("serve", str(bundle.path), "--log-format", log_format, check=False)
     assert done.returncode == 1
-    assert "test.ipynb, cell 1" in done.stderr
-    assert "KeyError: 'weights'" in done.stderr
+    last = done.stderr
+    if log_format == "json":
+        last = [json.loads(line) for line in done.stderr.splitlines()][-1]["message"]
+    assert "test.ipynb, cell 1, line 3" in last.replace('"test.ipynb, cell 1", line', "test.ipynb, cell 1, line")
+    assert "KeyError: 'weights'" in last
+
+
+def test_a_second_signal_ends_what_the_first_would_wait_for(make_bundle, wait_until):
+    bundle = make_bundle(
+        "import time\nclass H(nbserve.Handler):\n    def handle(self, rows, context): time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nbserve", "serve", str(bundle.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    url = urlsplit(process.stdout.readline().decode().split()[-1])
+    connection = http.client.HTTPConnection(url.netloc, timeout=30)
+    connection.request("POST", url.path, b"1")
+    [server] = Server.find()
+    wait_until(lambda: [w["state"] for w in server.info()["endpoints"][0]["workers"]] == ["BUSY"])
+    process.send_signal(signal.SIGTERM)
+    assert b"stopping" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    process.communicate(timeout=20)
+    assert (process.returncode, time.monotonic() - begun < 5) == (128 + signal.SIGTERM, True)
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        connection.getresponse()
+    connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_still_starting_ends_when_it_is_told_to(make_bundle, wait_until, number):
+    process = subprocess.Popen([sys.executable, "-m", "nbserve", "serve", str(make_bundle(SLOW).path)])
+    wait_until(Server.find)
+    process.send_signal(number)
+    assert process.wait(20) == 0
+
+
+def test_what_the_environment_says_wrongly_ends_serve(monkeypatch):
+    monkeypatch.setenv("NBSERVE_LOG_FORMAT", "json")
+    monkeypatch.setenv("NBSERVE_PORT", "tcp://10.0.0.1:8080")
+    done = run_cli("serve", check=False)
+    [line] = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "enableServiceLinks: false" in json.loads(line)["message"]
+    # A kernel's server does not listen to it.
+    monkeypatch.setenv("NBSERVE_METRICS_PORT", "x")
+    server = Server.start().ready()
+    server.stop()
 
 
 def test_serve_refuses_what_is_no_bundle_and_a_port_in_use(tmp_path, server):

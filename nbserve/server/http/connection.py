@@ -117,12 +117,19 @@ class Connection(asyncio.Protocol):
         exchange.fail(error)
 
     def drain(self) -> None:
-        """Close now if no request is under way, else with its answer."""
-        if self._partial or self._unread:
-            return  # the rest of this request may come; `_take` sees that the server drains
+        """Say now that nothing follows if no request is under way, else with its answer."""
+        if self._is_reading:
+            return  # the rest of this request may come; `_send` sees that the server drains
         if not self._closes and not self._waiting:
-            self._transport.close()
+            # A request that crosses this is read and dropped: closing would answer it with a reset.
+            self._lingers = True
+            self._end()
         self._closes = True
+
+    def end_idle(self) -> None:
+        """Close if it only waits for the client to close."""
+        if self._closes and not self._waiting and not self._transport.get_write_buffer_size():
+            self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -224,7 +231,7 @@ class Connection(asyncio.Protocol):
     def _take(self, exchange: Exchange, is_checked: bool = False) -> None:
         """A request is complete: from here on it has its turn among the answers."""
         self._waiting.append(exchange)
-        if not exchange.head.keep_alive or self._server.is_draining:
+        if not exchange.head.keep_alive:
             self._closes = True
         try:
             if not is_checked:
@@ -240,7 +247,7 @@ class Connection(asyncio.Protocol):
         transport, server = self._transport, self._server
         if transport.is_closing():
             return  # the client is gone: writing would warn or raise, in the callback of whoever answers
-        is_last = self._closes and not self._waiting
+        is_last = not self._waiting and (self._closes or (server.is_draining and not self._is_reading))
         lines += CLOSE_LINE if is_last else head.connection_line
         key = status, content_type, len(body), lines
         start = server.known_answer_heads.get(key) or server.answer_heads.make(*key)
@@ -252,7 +259,13 @@ class Connection(asyncio.Protocol):
             transport.writelines((start, body))
         self._since = server.now
         if is_last:
+            self._closes = True
             self._end()
+
+    @property
+    def _is_reading(self) -> bool:
+        """Whether a request has arrived in part."""
+        return self._partial is not None or bool(self._unread)
 
     def _send_continue(self) -> None:
         # An interim answer has its turn like any other.

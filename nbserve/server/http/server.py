@@ -13,12 +13,15 @@ from nbserve.server.http.answer import AnswerHeads
 from nbserve.server.http.connection import Connection
 from nbserve.server.http.exchange import Exchange
 from nbserve.server.http.head import HeadParser
+from nbserve.server.shutter import take_no_new
 
 __all__ = ["Exchange", "HttpServer", "Routes"]
 
 _TICK_S = 1.0
 _BACKLOG = 4096
 _TURNED_AWAY = 256
+# What was sent before a server began to stop has arrived by then.
+_QUIET_S = 0.25
 
 
 class Routes(Protocol):
@@ -53,7 +56,7 @@ class HttpServer:
         self.is_draining = False
         self._tick_s = min(_TICK_S, config.header_timeout_s, config.body_timeout_s, config.keep_alive_timeout_s)
         self._numbers = itertools.count(1)
-        self._listeners: list[asyncio.AbstractServer] = []
+        self._listeners: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -71,27 +74,44 @@ class HttpServer:
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
-    def stop_accepting(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+    def take_no_new(self) -> None:
+        """From here on nobody new can connect, and each answer is the last of its connection."""
+        self.is_draining = True
+        take_no_new([part.fileno() for listener in self._listeners for part in listener.sockets])
 
     async def drain(self, timeout_s: float) -> bool:
-        """Answer what has arrived and close every connection; False when some had to be cut after `timeout_s`."""
-        self.stop_accepting()
-        self.is_draining = True
-        self._emptied = self.loop.create_future()
+        """Answer all that was sent, then close every connection; False when some had to be cut after `timeout_s`."""
+        ends_at = self.loop.time() + timeout_s
+        self.take_no_new()
+        # Who has connected is taken in, in the order of the loop's events.
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if self._connections:
+            await asyncio.sleep(min(_QUIET_S, timeout_s))
+        self._stop_listening()
         for connection in list(self._connections):
             connection.drain()
-        if self._connections:
-            await asyncio.wait([self._emptied], timeout=timeout_s)
+        await self._become_empty(min(_QUIET_S, timeout_s))
+        for connection in list(self._connections):
+            connection.end_idle()
+        await self._become_empty(ends_at - self.loop.time())
         is_done = not self._connections
         self.close()
         return is_done
 
+    async def _become_empty(self, limit_s: float) -> None:
+        if self._connections and limit_s > 0:
+            self._emptied = self.loop.create_future()
+            await asyncio.wait([self._emptied], timeout=limit_s)
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
     def close(self) -> None:
         """Stop at once: whoever still waits for an answer is cut off."""
-        self.stop_accepting()
+        self._stop_listening()
         for connection in list(self._connections):
             connection.abort()
         if self._ticker is not None:
