@@ -29,6 +29,7 @@ _REASONS = {
     errno.EACCES: "you may not write there",
     errno.EPERM: "you may not write there",
     errno.EROFS: "nobody can write there",
+    errno.ENOENT: "a part of that path is not there and cannot be made",
     errno.EBUSY: "something is mounted there",
     errno.ENOTDIR: "a part of that path is a file",
     errno.EEXIST: "a part of that path is a file",

@@ -62,7 +62,9 @@ class Exported:
     def proof(self) -> str:
         """What was proven, in words."""
         if not self.proven:
-            return f"it starts in a clean process; no request was recorded to ask it (%serve predict {self.plan.name})"
+            return (
+                f"it starts in a clean process; no request was recorded to ask it (%serve predict {self.plan.name} ...)"
+            )
         requests = "1 recorded request" if self.proven == 1 else f"{self.proven} recorded requests"
         return f"started in a clean process, it answered {requests} as in the notebook"
 

@@ -65,4 +65,4 @@ def test_a_compiled_handler_says_where_its_compiler_is() -> None:
     cached = _text(has_cache=True, settings={"compile": "inductor"})
     assert "`bundle/cache/` holds what was compiled" in cached
     assert "--build-arg BASE=docker.io/library/python:3.11-bookworm" in cached
-    assert "builds upon `docker.io/library/python:3.11-bookworm`" in _text(**VARIANTS[3])
+    assert "builds upon `docker.io/library/python:3.11-bookworm`" in _text(**VARIANTS[3]).replace("\n", " ")

@@ -38,7 +38,7 @@ def _install(site: Path, files: dict[str, str], origin: dict[str, Any] | None, *
     contents = files | {f"{info}/{name}": text for name, text in {**known, **about}.items()}
     if origin is not None:
         contents[f"{info}/direct_url.json"] = json.dumps(origin)
-    contents[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*contents, f"{info}/RECORD"])
+    contents[f"{info}/RECORD"] = "".join(f'"{name}",,\n' for name in [*contents, f"{info}/RECORD"])
     for name, text in contents.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text)
