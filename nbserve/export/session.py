@@ -132,8 +132,8 @@ class _Export:
             files=len(self._stage.files()),
             size_bytes=self._stage.size_bytes(),
             proven=proven,
-            image=image and image.reference,
-            image_bytes=image and image.size_bytes,
+            image=image.reference if image else None,
+            image_bytes=image.size_bytes if image else None,
             notes=tuple(self._notes),
         )
         self._stage.place()

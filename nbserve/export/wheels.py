@@ -147,7 +147,7 @@ def _recorded(distribution: Distribution) -> dict[str, bytes]:
         if file.parts[0] != "..":
             contents[str(file)] = _read(distribution, file)
         elif file.parts[-2] != "bin":
-            place = Path(os.path.normpath(distribution.locate_file(file))).relative_to(sys.prefix)
+            place = Path(os.path.normpath(str(distribution.locate_file(file)))).relative_to(sys.prefix)
             contents[f"{data}/data/{place.as_posix()}"] = _read(distribution, file)
         elif file.name not in made:
             # pip wrote its own interpreter into the first line; from this word it does so again.
