@@ -57,7 +57,7 @@ def lock(
     `wheels` are the packages that travel as a file, by canonical name: they take the place of their pins. `imports` are
     the distributions that the handler itself imports, which stay even where torch alone would not need them.
     """
-    pins = {canonicalize_name(pin.name): pin for pin in map(_pin, requirements.splitlines())}
+    pins: dict[str, Pin] = {canonicalize_name(pin.name): pin for pin in map(_pin, requirements.splitlines())}
     pins |= {canonicalize_name(name): pin for name, pin in (wheels or {}).items()}
     built = pins["torch"].version
     index = torch_index(built, is_gpu) if index_url is None else index_url

@@ -46,10 +46,10 @@ def licences(name: str) -> list[dict[str, Any]]:
         metadata = importlib.metadata.distribution(name).metadata
     except importlib.metadata.PackageNotFoundError:
         return []
-    if expression := metadata.get("License-Expression"):
-        return [{"expression": expression}]
+    if expressions := metadata.get_all("License-Expression"):
+        return [{"expression": expressions[0]}]
     classified = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or () if _is_licence(text)]
-    named = (metadata.get("License") or "").strip()
+    named = "".join(metadata.get_all("License") or ()).strip()
     is_name = named not in ("", "UNKNOWN") and len(named) <= _LONGEST_NAME and "\n" not in named
     return [{"license": {"name": text}} for text in ([named] if is_name else sorted(set(classified)))]
 
