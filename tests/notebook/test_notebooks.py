@@ -117,3 +117,17 @@ def test_papermill_runs_the_magics(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "in.ipynb")
     done = papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", progress_bar=False)
     assert done.cells[-1].outputs[0].data["text/plain"] == "[1, 2]"
+
+
+def test_what_is_shipped_answers_as_the_notebook_did(tmp_path: Path) -> None:
+    notebook = executed("shipping.ipynb", tmp_path)
+    assert "it answered 5 recorded requests as in the notebook" in printed(notebook, "export")
+    assert "bundle/model/net.safetensors" in printed(notebook, "folder")
+    assert "class Wine(nbserve.Handler)" in printed(notebook, "app")
+    assert "USER ${UID}" in printed(notebook, "dockerfile")
+    assert "all 5 answers are equal" in printed(notebook, "verify")
+    assert "exit code 0" in printed(notebook, "drain")
+    [refused] = [cell for cell in notebook.cells if cell.id == "lottery-export"]
+    assert [output["ename"] for output in refused.outputs if output["output_type"] == "error"] == ["GoldenMismatch"]
+    assert "written: False" in printed(notebook, "lottery-nothing")
+    assert "proven      5 requests" in printed(notebook, "summary")
