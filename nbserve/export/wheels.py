@@ -14,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import Distribution, PackagePath
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import nbserve
@@ -54,7 +55,23 @@ def notes(pins: Collection[Pin]) -> list[str]:
         texts.append(f"from conda here, from a package index in the image: {', '.join(conda)}")
     if other:
         texts.append(f"proven with other versions than those of the bundle, which the image has: {', '.join(other)}")
+    if at_odds := list(_at_odds(pins, found)):
+        texts.append(f"pip may refuse to install these together in the image: {'; '.join(at_odds)}")
     return texts
+
+
+def _at_odds(pins: Collection[Pin], found: Mapping[Pin, Distribution]) -> Iterator[str]:
+    """The packages that want another version of one than is pinned: a notebook lives with that, pip does not."""
+    versions = {canonicalize_name(pin.name): pin.version for pin in pins}
+    for pin, installed in found.items():
+        for text in installed.requires or ():
+            if "extra ==" in text:
+                continue
+            wanted = Requirement(text)
+            version = versions.get(canonicalize_name(wanted.name))
+            applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+            if version and applies and not wanted.specifier.contains(version, prereleases=True):
+                yield f"{pin.name} {pin.version} needs {wanted.name}{wanted.specifier}, and {version} is pinned"
 
 
 def pack(distribution: Distribution, folder: Path, on_progress: Callable[[str], None]) -> Pin:

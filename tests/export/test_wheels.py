@@ -177,3 +177,25 @@ def test_what_conda_installed_is_told_and_not_packed(tmp_path: Path, monkeypatch
 def test_other_versions_than_those_of_the_bundle_are_told() -> None:
     (note,) = wheels.notes([Pin("numpy", "1.0")])
     assert note.startswith("proven with other versions than those of the bundle, which the image has: numpy 1.0 (")
+
+
+def test_packages_that_pip_would_not_install_together_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = (
+        "Metadata-Version: 2.1\nName: mine.tools\nVersion: 1.2\nRequires-Dist: numpy<2\n"
+        "Requires-Dist: scipy>9; extra == 'x'\n"
+        "Requires-Dist: torch>=99; python_version < '3'\nRequires-Dist: Other.Thing>=1\n"
+    )
+    found = _install(tmp_path, {"mine.py": ""}, None, METADATA=about)
+    monkeypatch.setattr(wheels, "_installed", {"mine.tools": found}.get)
+    pins = [
+        Pin("mine.tools", "1.2"),
+        Pin("numpy", "2.3.1"),
+        Pin("torch", "2"),
+        Pin("scipy", "1"),
+        Pin("other-thing", "1rc1"),
+    ]
+    assert wheels.notes(pins) == [
+        "pip may refuse to install these together in the image: mine.tools 1.2 needs numpy<2, and 2.3.1 is pinned; "
+        "mine.tools 1.2 needs Other.Thing>=1, and 1rc1 is pinned"
+    ]
+    assert wheels.notes([Pin("mine.tools", "1.2"), Pin("numpy", "1.26.4")]) == []
