@@ -11,7 +11,7 @@ import papermill
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = [pytest.mark.notebook, pytest.mark.process, pytest.mark.alone]
+pytestmark = [pytest.mark.notebook, pytest.mark.process]
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -63,6 +63,7 @@ def test_three_bugs_are_found_with_the_debugger_and_mended(tmp_path: Path) -> No
     assert "hang: gone" in printed(notebook, "hang-proof")
 
 
+@pytest.mark.alone
 def test_a_slow_endpoint_becomes_fast_in_five_findings(tmp_path: Path) -> None:
     notebook = executed("profiling.ipynb", tmp_path)
     assert "  1. train-mode: " in printed(notebook, "wrong")
@@ -85,6 +86,7 @@ def test_a_slow_endpoint_becomes_fast_in_five_findings(tmp_path: Path) -> None:
     assert sum("picture of the panel" in words for words in pictures) == served == len(pictures) - 5
 
 
+@pytest.mark.alone
 def test_an_endpoint_is_tuned_by_eye_and_by_search(tmp_path: Path) -> None:
     notebook = executed("tuning.ipynb", tmp_path)
     by_hand, by_eye, by_search = (
