@@ -85,9 +85,10 @@ class Stage:
 @contextmanager
 def staged(target: Path, needed_bytes: int) -> Iterator[Stage]:
     """A folder to export into. What was not finished is removed; raises ExportError where nothing can be written."""
-    _check_target(target)
-    made = [folder for folder in target.parents if not folder.exists()]
+    made: list[Path] = []
     try:
+        _check_target(target)
+        made = [folder for folder in target.parents if not folder.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_space(target.parent, needed_bytes)
         path = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

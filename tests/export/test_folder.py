@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,23 @@ def test_what_the_disk_refuses_is_said_and_nothing_is_left(target: Path, code: i
 def test_a_folder_that_nobody_can_write_in_is_said() -> None:
     with pytest.raises(ExportError, match="cannot export to /proc/nbserve/out"), staged(Path("/proc/nbserve/out"), 0):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_a_folder_of_somebody_else_is_said() -> None:
+    # Not tmp_path, which nobody else reaches.
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "closed").mkdir(mode=0o700)
+        os.seteuid(65534)
+        try:
+            for target in (place / "out", place / "closed" / "out", place / "closed" / "deep" / "out"):
+                with pytest.raises(ExportError, match=f"cannot export to {target}: you may not write there"):
+                    _export(target)
+        finally:
+            os.seteuid(0)
+        assert list(place.iterdir()) == [place / "closed"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
