@@ -49,7 +49,7 @@ def name_of(plan: Plan) -> str:
 
 def drain_s(plan: Plan) -> int:
     """How long a server that stops waits for the requests it has: as long as one of them may take."""
-    return max(30, math.ceil(plan.settings["response_timeout_s"]))
+    return max(30, math.ceil(float(plan.settings["response_timeout_s"])))
 
 
 def stop_s(plan: Plan) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from importlib.resources import files
 from string import Template
 
@@ -19,8 +20,7 @@ def filled(template: str, /, **values: object) -> str:
 
     A line that begins with `?name ` is there only where that value is true, one with `?!name ` where it is not.
     """
-    source = files("nbserve.export").joinpath("templates", *template.split("/")).read_text(encoding="utf-8")
-    return Template("".join(_kept(source, values))).substitute(values)
+    return Template("".join(_kept(_source(template), values))).substitute(values)
 
 
 def yaml_text(text: str) -> str:
@@ -28,6 +28,11 @@ def yaml_text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return _NOT_PRINTED.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(text, ensure_ascii=False))
+
+
+@cache
+def _source(template: str) -> str:
+    return files("nbserve.export").joinpath("templates", *template.split("/")).read_text(encoding="utf-8")
 
 
 def _kept(source: str, values: dict[str, object]) -> list[str]:
