@@ -88,7 +88,7 @@ def card(exported: Exported) -> Shown:
 def near(path: Path) -> str:
     """A path as one writes it in this notebook."""
     relative = os.path.relpath(path)
-    return relative if not relative.startswith(os.pardir) else str(path)
+    return str(path) if Path(relative).parts[:1] == (os.pardir,) else relative
 
 
 def register(shell: InteractiveShell) -> None:

@@ -19,7 +19,7 @@ from nbserve.errors import ExportError, NbserveError
 # Of the text that a cell failed with.
 MOST_LINES = 16
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_QUIET = "--IPKernelApp.log_level=40"
+_QUIET = "--IPKernelApp.log_level=50"
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,9 @@ def served(
         environ = {"NBSERVE_CACHE_DIR": f"{folder}/cache", "NBSERVE_RUNTIME_DIR": f"{folder}/run"}
         with _environ(environ):
             try:
-                execute(notebook, path, _told(tell), kernel=kernel, allow_errors=allow_errors)
+                execute(notebook, path, _told(tell), kernel=kernel, allow_errors=allow_errors, at_end=_stop_servers)
             except ExportError as error:
                 raise ExportError(f"{error}\nnothing was exported") from None
-            finally:
-                _stop_servers()
         bundles = Store(Path(environ["NBSERVE_CACHE_DIR"])).served()
         if not bundles:
             raise ExportError(f"{path.name} serves nothing: it has no %%serve cell, and calls no nbserve.serve(...)")
@@ -91,11 +89,12 @@ def execute(
     kernel: str | None = None,
     allow_errors: bool = False,
     cell_limit_s: int | None = None,
+    at_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Run all cells in a new kernel, in the folder of `path`; outputs go into the notebook.
 
     As with nbclient, cells tagged `skip-execution` are left out, and those tagged `raises-exception` may fail. Raises
-    ExportError for another cell that fails. The kernel has ended when this does.
+    ExportError for another cell that fails. `at_end` is called in any case, before the kernel ends.
     """
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient import NotebookClient
@@ -114,8 +113,15 @@ def execute(
     try:
         # As Jupyter tells it to its kernels: bundles say where they come from.
         with client.setup_kernel(env={**os.environ, "JPY_SESSION_NAME": str(folder / path.name)}):
-            for index, step in steps:
-                _run(client, index, step, on_step, path)
+            try:
+                for index, step in steps:
+                    _run(client, index, step, on_step, path)
+            except BaseException:
+                # It may be busy still, and nobody waits for that.
+                client.shutdown_kernel = "immediate"
+                raise
+            finally:
+                at_end()
     except NoSuchKernel as error:
         raise ExportError(
             f"{path.name} wants the kernel {error.name!r}, which is not here: choose one with --kernel"
@@ -176,7 +182,7 @@ def _told(tell: Callable[[str], None]) -> OnStep:
 
 
 def _stop_servers() -> None:
-    """Those of the kernel end with it, others were detached from it."""
+    """Also those that were detached; that of the kernel would end with it, but nobody could tell when it has."""
     for server in Server.find():
         try:
             server.stop()

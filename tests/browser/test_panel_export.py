@@ -15,7 +15,7 @@ RUNNING: Json = {
     "directory": "/home/ann/work/out",
     "build": "digits:2",
     "gpu": False,
-    "began_s": EPOCH_S + 100,
+    "began_s": EPOCH_S + 120,
     "is_running": True,
     "lines": ["checking the bundle of digits", "copying the bundle, 1.2 MB"],
     "result": None,
@@ -58,7 +58,7 @@ def test_it_goes_from_a_wish_to_a_result(server: FakeServer) -> None:
     progress = drawer.get_by_role("log", name="progress of the export")
     expect(progress).to_have_text("checking the bundle of digits\ncopying the bundle, 1.2 MB")
     assert server.calls("POST", "/export") == [{"directory": "out", "build": "digits:2", "gpu": False}]
-    server.tick(time_s=EPOCH_S + 107)
+    server.tick(time_s=EPOCH_S + 127.4)
     expect(drawer.get_by_role("status").first).to_have_text("exporting to /home/ann/work/out\u2026 7 s")
     expect(drawer.get_by_role("button", name="Stop")).to_be_enabled()
     server.export = {**RUNNING, "is_running": False, "result": RESULT}

@@ -9,6 +9,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbserve.config import EndpointConfig
 from nbserve.export.options import ExportOptions
 from nbserve.export.plan import Plan
 from nbserve.notebook import export
@@ -38,7 +39,7 @@ def exported(path: Path, **changes: Any) -> Any:
         index_url="",
         is_gpu=False,
         port=8080,
-        settings={"workers": 1},
+        settings=EndpointConfig().as_dict(),
         tuned={},
         model_bytes=10,
         golden_count=2,

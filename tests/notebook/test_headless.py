@@ -46,17 +46,22 @@ def step(source: str, traceback: list[str] | None = None) -> Step:
     return Step(3, 12, cell)
 
 
-def of_runs() -> list[psutil.Process]:
-    """The processes of notebooks that run headless."""
-    return [process for process in psutil.process_iter() if "nbserve-run-" in _runtime_dir(process)]
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch, jupyter_dirs: Path, tmp_path: Path) -> Callable[[], list[str]]:
+    """The processes of notebooks that this test runs, which may look for run files in places of their own."""
+    monkeypatch.setenv("NBSERVE_TEST", str(tmp_path))
+    return lambda: [
+        " ".join(process.cmdline())
+        for process in psutil.process_iter()
+        if process.pid != os.getpid() and _environ(process).get("NBSERVE_TEST") == str(tmp_path)
+    ]
 
 
-def _runtime_dir(process: psutil.Process) -> str:
+def _environ(process: psutil.Process) -> dict[str, str]:
     try:
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return process.environ().get("NBSERVE_RUNTIME_DIR", "") if alive else ""
+        return process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
     except psutil.Error:
-        return ""
+        return {}
 
 
 def test_a_step_is_a_line() -> None:
@@ -110,7 +115,9 @@ def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.notebook
 @pytest.mark.process
-def test_the_newest_that_served_is_found_and_nothing_else_is_touched(tmp_path: Path, jupyter_dirs: Path) -> None:
+def test_the_newest_that_served_is_found_and_nothing_else_is_touched(
+    tmp_path: Path, left: Callable[[], list[str]]
+) -> None:
     path = write_notebook(
         tmp_path / "nb.ipynb",
         [
@@ -130,7 +137,7 @@ def test_the_newest_that_served_is_found_and_nothing_else_is_touched(tmp_path: P
     told: list[str] = []
     before = dict(os.environ)
     with headless.served(path, told.append) as bundles:
-        assert of_runs() == [], "it has ended before anything is exported"
+        assert left() == [], "it has ended before anything is exported"
         assert list(bundles) == ["other", "twice"]
         twice = Bundle.read(bundles["twice"])
         assert (twice.settings["max_batch_size"], [pair.answer_body for pair in twice.golden()]) == (7, [b"15"])
@@ -145,7 +152,7 @@ def test_the_newest_that_served_is_found_and_nothing_else_is_touched(tmp_path: P
 
 @pytest.mark.notebook
 @pytest.mark.process
-def test_a_cell_that_fails_ends_it_all(tmp_path: Path, jupyter_dirs: Path) -> None:
+def test_a_cell_that_fails_ends_it_all(tmp_path: Path, left: Callable[[], list[str]]) -> None:
     serves = SERVES.replace("--workers 1", "--detach")
     path = write_notebook(tmp_path / "nb.ipynb", ["%load_ext nbserve\nFACTOR = 2", serves, "x = 1\nx / 0", "never"])
     with pytest.raises(ExportError) as caught, headless.served(path, lambda text: None):
@@ -153,12 +160,12 @@ def test_a_cell_that_fails_ends_it_all(tmp_path: Path, jupyter_dirs: Path) -> No
     text = str(caught.value)
     assert text.startswith("cell 3 of nb.ipynb failed in line 2: x / 0\n")
     assert text.endswith("ZeroDivisionError: division by zero\nnothing was exported")
-    assert of_runs() == []
+    assert left() == []
 
 
 @pytest.mark.notebook
 @pytest.mark.process
-def test_who_serves_nothing_or_wants_another_kernel_is_told(tmp_path: Path, jupyter_dirs: Path) -> None:
+def test_who_serves_nothing_or_wants_another_kernel_is_told(tmp_path: Path, left: Callable[[], list[str]]) -> None:
     path = write_notebook(tmp_path / "nb.ipynb", ["x = 1"])
     with pytest.raises(ExportError, match=r"nb.ipynb serves nothing"), headless.served(path, lambda text: None):
         pass
@@ -168,12 +175,14 @@ def test_who_serves_nothing_or_wants_another_kernel_is_told(tmp_path: Path, jupy
         headless.served(path, lambda text: None),
     ):
         pass
-    assert of_runs() == []
+    assert left() == []
 
 
 @pytest.mark.notebook
 @pytest.mark.process
-def test_an_interrupt_leaves_nothing(tmp_path: Path, jupyter_dirs: Path, wait_until: Callable[..., Any]) -> None:
+def test_an_interrupt_leaves_nothing(
+    tmp_path: Path, left: Callable[[], list[str]], wait_until: Callable[..., Any]
+) -> None:
     marker = tmp_path / "waits"
     waits = f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(600)"
     path = write_notebook(tmp_path / "nb.ipynb", ["%load_ext nbserve\nFACTOR = 2", SERVES, waits])
@@ -184,5 +193,5 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, jupyter_dirs: Path, wait_un
         out, told = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), told
     assert told.splitlines()[-1].startswith("[3/3] import pathlib, time")
-    assert sorted(left.name for left in tmp_path.iterdir()) == ["nb.ipynb", "waits"]
-    assert of_runs() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nb.ipynb", "waits"]
+    assert left() == []

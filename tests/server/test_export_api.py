@@ -101,9 +101,9 @@ def test_an_endpoint_is_exported_with_its_settings_of_now(serve_cell: Callable[.
 
 @pytest.mark.process
 def test_one_at_a_time_which_can_be_ended_and_ends_with_its_endpoint(
-    serve_cell: Callable[..., Endpoint], tmp_path: Path, wait_until: Callable[..., None]
+    server: Server, make_bundle: Callable[..., Any], tmp_path: Path
 ) -> None:
-    endpoint = serve_cell(DOUBLE)
+    endpoint = server.deploy(make_bundle(DOUBLE, "ends").path)
     with pytest.raises(NotFound):
         endpoint.server.call("DELETE", f"{endpoint.path}/export")
     order(endpoint, tmp_path / "out")
@@ -116,7 +116,7 @@ def test_one_at_a_time_which_can_be_ended_and_ends_with_its_endpoint(
     assert list(tmp_path.glob("*out*")) == []
     order(endpoint, tmp_path / "other")
     endpoint.stop()
-    assert exporters(endpoint.server) == []
+    assert exporters(server) == []
     assert list(tmp_path.glob("*other*")) == []
 
 
