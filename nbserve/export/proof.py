@@ -20,6 +20,9 @@ OnProgress = Callable[[str], None]
 
 # Enough to see that several go together; more would cost memory and time, and answer the same.
 MOST_WORKERS = 2
+# Has workers leave what inductor compiles in the bundle's cache/, for machines like this one.
+_RECORD = {"NBSERVE_COMPILED_RECORD": "1"}
+_CACHE = "cache"
 START_MARGIN_S = 60.0
 
 
@@ -40,10 +43,11 @@ def prove(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_untouched(head.path))
         if config.compile:
+            on_progress(f"it compiles with {config.compile} for batches of each size, which takes a while")
             stack.enter_context(_warming(head.path, pairs))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbserve-proof-")))
         options = ["--workers", str(min(config.workers, MOST_WORKERS))]
-        server = stack.enter_context(CleanServer(head.path, folder, options))
+        server = stack.enter_context(CleanServer(head.path, folder, options, _RECORD))
         url = f"{_start(server, config)}/predictions/{quote(head.name)}"
         found = _ask(server, url, pairs, tolerance, config, on_progress)
         if killed := server.stop():
@@ -94,7 +98,9 @@ def _untouched(bundle: Path) -> Iterator[None]:
 
 
 def _files(bundle: Path) -> Iterator[Path]:
-    return (path for path in bundle.rglob("*") if not path.is_dir())
+    """All but what compilers are to leave."""
+    found = (path for path in bundle.rglob("*") if not path.is_dir())
+    return (path for path in found if path.relative_to(bundle).parts[0] != _CACHE)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import torch
 
 from nbserve.errors import TuningError
 from nbserve.worker.tracebacks import summary_of
+from nbserve.worker.tuning import cxx
 from nbserve.worker.tuning.casts import Forward
 from nbserve.worker.tuning.modules import COMPILED_MARK
 
@@ -131,10 +132,13 @@ def _import(backend: str, package: Package) -> None:
 def _advice(backend: str, errors: list[BaseException]) -> str:
     kinds = {type(each).__name__ for each in errors}
     missing = next((each for each in errors if isinstance(each, ImportError)), None)
-    if "InvalidCxxCompiler" in kinds:
+    if "InvalidCxxCompiler" in kinds or (
+        "CppCompileError" in kinds and os.environ.get("CXX") == cxx.NAME and not cxx.has_compiler()
+    ):
         return (
             "compile is 'inductor', which needs a C++ compiler here and finds none: install g++ "
-            "(apt-get install g++), or name one in CXX"
+            "(apt-get install g++), or name one in CXX. For a container, export with an image that has one "
+            f"(--base docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-bookworm)"
         )
     if "CppCompileError" in kinds:
         return "compile is 'inductor', and the C++ compiler failed on what it wrote: is it a recent one?"

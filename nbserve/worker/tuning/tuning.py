@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from nbserve.worker.metrics import UserMetrics
 from nbserve.worker.runner import Runner
 from nbserve.worker.spec import WorkerSpec
 from nbserve.worker.stages import Pipeline, Watch
-from nbserve.worker.tuning import compiling
+from nbserve.worker.tuning import compiling, shipped
 from nbserve.worker.tuning.casts import Casts, Forward
 from nbserve.worker.tuning.modules import inner_ones, is_compiled, modules_of, tunable
 from nbserve.worker.tuning.warmup import CompiledFails, WarmUp, rehearsal
@@ -28,6 +29,8 @@ def prepare(spec: WorkerSpec) -> None:
     """What must be said before user code is imported."""
     if spec.compile:
         compiling.prepare(spec.device, spec.compile_cache)
+    if spec.compile == "inductor":
+        shipped.use(Path(spec.bundle), spec.device)
 
 
 def tune(runner: Runner, spec: WorkerSpec, metrics: UserMetrics) -> None:
