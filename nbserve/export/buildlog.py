@@ -9,7 +9,9 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DOCKER_PREFIX = re.compile(r"^#\d+ (?:\d+\.\d+ )?")
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+/\d+: .*)|^\[[^\]]*\d+/\d+\] .*")
 _PIP = re.compile(r"^ *(?:(?:Collecting|Downloading|Building wheel) \S+|Installing collected|Successfully installed)")
-_MATTERS = re.compile(r"error|denied|failed|cannot|could not|no such|not found|unable", re.IGNORECASE)
+_MATTERS = re.compile(
+    r"error|denied|failed|exit status|exit code|killed|cannot|could not|no such|not found|unable", re.IGNORECASE
+)
 _SHOWN_CHARS = 120
 _LAST_LINES = 6
 
@@ -31,6 +33,7 @@ _BASE = re.compile(
 _PYTHON = re.compile(r"requires a different Python: (\S+) not in '([^']*)'")
 _NO_BUILDX = re.compile(r"buildx component is missing|unknown flag: --secret|requires BuildKit", re.IGNORECASE)
 _NO_IDS = re.compile(r"not enough IDs available|newuidmap|newgidmap|no subuid ranges", re.IGNORECASE)
+_MEMORY = re.compile(r"exit (?:status|code:?) 137|signal: killed|cannot allocate memory", re.IGNORECASE)
 _TAG = re.compile(r"invalid reference format|invalid tag|parsing target image name", re.IGNORECASE)
 _HASHES = re.compile(r"DO NOT MATCH THE HASHES", re.IGNORECASE)
 _COMPILER = re.compile(r"(?:command|unable to execute) '?\S*(?:gcc|g\+\+)|Failed building wheel for (\S+)")
@@ -60,19 +63,19 @@ def _cause(text: str, base: str) -> str:
         return (
             "the disk is full. Free some room (docker system prune, podman system prune, buildah prune) and try again"
         )
+    if _MEMORY.search(text):
+        return (
+            "the memory is full: what installs the packages was killed. Give the builder more, or stop what else runs"
+        )
     if _TAG.search(text):
         return "no image can have this name; take lower-case letters, digits, dots and dashes, as in digits:1"
     if _NO_BUILDX.search(text):
         return "this docker has no BuildKit; install the package docker-buildx-plugin (on Debian docker-buildx)"
     if _NO_IDS.search(text):
         return "this user may not map other users' ids; install the package uidmap, and name the user in /etc/subuid"
-    return _pip_cause(text) or _base_cause(text, base) or "the builder ended with an error"
-
-
-def _base_cause(text: str, base: str) -> str | None:
-    if not _BASE.search(text):
-        return None
-    return f"the base image {base} cannot be had. Does this machine reach its registry? --base names another one"
+    if _BASE.search(text):
+        return f"the base image {base} cannot be had. Does this machine reach its registry? --base names another one"
+    return _pip_cause(text) or "the builder ended with an error"
 
 
 def _pip_cause(text: str) -> str | None:

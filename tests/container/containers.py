@@ -97,9 +97,11 @@ class Container:
     def signal(self, name: str) -> None:
         self._engine("kill", f"--signal={name}", self.id)
 
-    def exit_code(self, limit_s: float = 60) -> int:
-        """Wait for its end."""
-        return int(self._engine("wait", self.id, limit_s=limit_s).stdout)
+    def exit_code(self) -> int:
+        """Of a container that has ended. `podman wait` would notice late, as it looks for what runc has forgotten."""
+        state = self.inspect()["State"]
+        assert not state["Running"], self.logs()
+        return int(state["ExitCode"])
 
     def remove(self) -> None:
         self._engine("rm", "--force", "--time=10", self.id)

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -81,25 +80,12 @@ def install_tools(tell: Callable[[str], None]) -> None:
     _from_debian(["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing])
 
 
-def prometheus() -> Path:
-    """The program alone: installing Debian's package would start it."""
-    if found := shutil.which("prometheus"):
-        return Path(found)
-    program = folder() / "prometheus" / "usr" / "bin" / "prometheus"
-    if not program.exists():
-        with tempfile.TemporaryDirectory() as download:
-            _from_debian(["apt-get", "download", "-q", "prometheus"], download)
-            [package] = Path(download).glob("prometheus_*.deb")
-            _run(["dpkg", "-x", str(package), str(folder() / "prometheus")], os.environ)
-    return program
-
-
-def _from_debian(command: Sequence[str], place: str | None = None) -> None:
+def _from_debian(command: Sequence[str]) -> None:
     """A new machine has no list of packages, or an old one."""
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if _ran(command, quiet, place).returncode:
+    if not _succeeds(command, quiet):
         _run(["apt-get", "update", "-q"], quiet)
-        _run(command, quiet, place)
+        _run(command, quiet)
 
 
 def _environment(driver: str) -> dict[str, str]:
@@ -168,23 +154,15 @@ def _succeeds(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     return _ran(command, environment).returncode == 0
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], place: str | None = None) -> None:
-    ran = _ran(command, environment, place)
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    ran = _ran(command, environment)
     if ran.returncode:
         raise NotHere(f"{command[0]} failed:\n{(ran.stderr or ran.stdout)[-2000:]}")
 
 
-def _ran(
-    command: Sequence[str], environment: Mapping[str, str], place: str | None = None
-) -> subprocess.CompletedProcess[str]:
+def _ran(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command,
-        env=dict(environment),
-        cwd=place,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+        command, env=dict(environment), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
 
 

@@ -16,16 +16,16 @@ import pytest
 
 from nbserve.export import build
 from tests.container import standin
-from tests.container.clients import Load, dashboard_queries, free_ports, get, listeners, post, prometheus
+from tests.container.clients import Load, dashboard_queries, listeners, post, scrape_config, status_of
 from tests.container.conftest import NOTEBOOK, TAG, Shipped, exported
 from tests.container.containers import Container, Engine
+from tests.export.test_prometheus import asking, free_ports, has_data, installed, running, scraping
 
 # The first test waits for the build.
 pytestmark = [pytest.mark.container, pytest.mark.process, pytest.mark.timeout(900)]
 
 ENOUGH_ANSWERS = 400
 START_LIMIT_S = 60
-SCRAPE_LIMIT_S = 60
 MOST_BYTES = 1_400_000_000
 BUILD_TOOLS = {"gcc", "cc", "g++", "c++", "ld", "as", "make", "cmake", "git", "cargo", "rustc", "node", "npm"}
 TEXT_BYTES = 1_000_000
@@ -178,6 +178,7 @@ def test_it_answers_as_the_notebook_did_and_loses_nothing_when_it_ends(
     wait_until(lambda: load.answered >= ENOUGH_ANSWERS)
     began = time.monotonic()
     served.container.signal("TERM")
+    wait_until(lambda: not served.container.is_running)
     code = served.container.exit_code()
     took_s = time.monotonic() - began
     load.join()
@@ -232,30 +233,35 @@ def test_settings_come_from_the_environment_and_every_platform_finds_its_routes(
     assert endpoint["settings"]["max_batch_size"] == 3
 
     body, answer = json.loads(shipped.golden[0].request_body), json.loads(shipped.golden[0].answer_body)
-    assert get(f"{url}/is-it-well")[0] == 200
+    assert status_of(f"{url}/is-it-well") == 200
     assert post(f"{url}/vertex", {"instances": [body, body]}) == {"predictions": [answer, answer]}
     assert post(f"{url}/v1/models/digits:predict", {"instances": [body]}) == {"predictions": [answer]}
-    assert get(f"{url}/v2/health/ready")[0] == 200
-    assert get(f"{url}/v2/models/digits/ready")[0] == 200
+    assert status_of(f"{url}/v2/health/ready") == 200
+    assert status_of(f"{url}/v2/models/digits/ready") == 200
     assert post(f"{url}/predictions/digits", body) == answer
 
 
 def test_prometheus_scrapes_it_and_the_dashboard_has_something_to_show(
     serve: Callable[..., Served], shipped: Shipped, tmp_path: Path, wait_until: Wait
 ) -> None:
-    served = serve()
+    program, served = installed("prometheus"), serve()
+    config, [port] = scrape_config(shipped.folder, served.metrics_place, tmp_path), free_ports(1)
+    api, left = f"http://127.0.0.1:{port}/api/v1", set(map(asking, dashboard_queries(shipped.folder)))
+    assert len(left) > 10
+
+    def all_found() -> bool:
+        assert post(f"{served.url}/predictions/digits", "no image", check=False) is None
+        left.difference_update([query for query in left if has_data(api, query)])
+        return not left
+
     load = Load(served.place, shipped.golden[0], clients=1)
     load.start()
-    with prometheus(shipped.folder, served.metrics_place, tmp_path) as ask:
-        wait_until(lambda: load.answered > 100 and ask('up{job="nbserve"} == 1'))
-        assert post(f"{served.url}/predictions/digits", "no image", check=False) is None
-        left = dashboard_queries(shipped.folder)
-        assert len(left) > 10
-        deadline = time.monotonic() + SCRAPE_LIMIT_S
-        while left and time.monotonic() < deadline:
-            left = [query for query in left if not ask(query)]
-        assert left == []
-    load.stop()
+    with running(tmp_path, *scraping(program, config, port)):
+        try:
+            wait_until(all_found)
+        finally:
+            load.stop()
+            print(f"{load.answered} answers were counted; no data for {left or 'no query'}")
     assert load.lost == []
 
 
