@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from nbserve.export import alerts
 from nbserve.export.plan import METRICS_PORT, UID, Files, Plan
 from nbserve.export.texts import filled, yaml_text
 
@@ -19,6 +20,7 @@ FILES = (
     "kustomization.yaml",
     "kserve/inferenceservice.yaml",
     "monitoring/podmonitor.yaml",
+    "monitoring/prometheusrule.yaml",
     "monitoring/prometheus-adapter.yaml",
 )
 
@@ -155,6 +157,7 @@ def _values(plan: Plan) -> dict[str, object]:
         "grace_s": _PRE_STOP_S + stop_s(plan),
         "queue_target": queue_target,
         "queue_why": queue_why,
+        "groups": alerts.groups(plan, indent=2),
         "min_replicas": 1 if plan.is_gpu else 2,
         "max_replicas": 4 if plan.is_gpu else 10,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from nbserve.export import dashboard, kubernetes
+from nbserve.export import alerts, dashboard, kubernetes
 from nbserve.export.plan import METRICS_PORT, UID, Files, Plan
 from nbserve.export.texts import filled, yaml_text
 
 _TEMPLATES = {
     "compose.yaml": "monitoring/compose.yaml",
     "monitoring/prometheus.yml": "monitoring/prometheus.yml",
-    "monitoring/alerts.yml": "monitoring/alerts.yml",
     "monitoring/grafana/provisioning/datasources/prometheus.yaml": "monitoring/grafana/datasource.yaml",
     "monitoring/grafana/provisioning/dashboards/nbserve.yaml": "monitoring/grafana/dashboards.yaml",
 }
@@ -19,11 +18,14 @@ def files(plan: Plan) -> Files:
     """compose.yaml and `monitoring/`, by their paths in the exported folder."""
     values = _values(plan)
     texts = {path: filled(template, **values) for path, template in _TEMPLATES.items()}
-    return {**texts, "monitoring/grafana/dashboards/nbserve.json": dashboard.text()}
+    return {
+        **texts,
+        "monitoring/alerts.yml": alerts.text(plan),
+        "monitoring/grafana/dashboards/nbserve.json": dashboard.text(),
+    }
 
 
 def _values(plan: Plan) -> dict[str, object]:
-    queue_size = int(plan.settings["queue_size"])
     return {
         "name": yaml_text(kubernetes.name_of(plan)),
         # A dollar would begin a variable of compose's own.
@@ -38,8 +40,4 @@ def _values(plan: Plan) -> dict[str, object]:
         "max_batch_size": plan.settings["max_batch_size"],
         "drain_s": kubernetes.drain_s(plan),
         "stop_s": kubernetes.stop_s(plan),
-        "queue_size": queue_size,
-        "queue_limit": int(queue_size * 0.8),
-        # The histogram's last bound is a minute: beyond it all are the same.
-        "slow_s": f"{min(30, plan.settings['response_timeout_s'] / 2):g}",
     }

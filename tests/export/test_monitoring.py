@@ -31,6 +31,10 @@ def compose_of(plan: Plan) -> Any:
     return yaml.safe_load(monitoring.files(plan)["compose.yaml"])
 
 
+def alerts_of(plan: Plan) -> list[Any]:
+    return list(yaml.safe_load(monitoring.files(plan)["monitoring/alerts.yml"])["groups"][0]["rules"])
+
+
 def test_the_same_plan_gives_the_same_files(plan: Plan) -> None:
     exported = monitoring.files(plan)
     assert exported == monitoring.files(plan)
@@ -119,6 +123,8 @@ def test_any_name_and_image_come_back(name: str, image: str) -> None:
     plan = make_plan(name, image=image)
     compose = compose_of(plan)
     assert compose["name"] == kubernetes.name_of(plan)
+    [rule] = [rule for rule in alerts_of(plan) if rule["alert"] == "NbserveDown"]
+    assert json.loads(rule["expr"].partition("endpoint=")[2].removesuffix("})")) == name
     # As compose reads it: a dollar of its own stands for a variable.
     assert compose["services"]["endpoint"]["image"].replace("$$", "$") == image
     assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", compose["services"]["endpoint"]["image"])

@@ -63,7 +63,7 @@ def test_promtool_takes_the_configuration_and_the_alerts(tmp_path: Path) -> None
 SELECTED = 'endpoint="digits",instance="a:8082"'
 # What Prometheus would have scraped, a value a minute, and which alert must ring after ten of them.
 SERIES = {
-    "Down": {'up{job="nbserve",instance="a:8082"}': "0x10"},
+    "Down": {'nbserve_endpoint_info{endpoint="others",instance="a:8082"}': "1x10"},
     "NoReadyWorker": {
         f'nbserve_workers{{{SELECTED},state="READY"}}': "0x10",
         f'nbserve_workers{{{SELECTED},state="BUSY"}}': "0x10",
@@ -82,8 +82,8 @@ SERIES = {
         f'nbserve_request_latency_seconds_bucket{{{SELECTED},le="+Inf"}}': "0+9x10",
     },
 }
+SERVED = {f"nbserve_endpoint_info{{{SELECTED}}}": "1x10"}
 HEALTHY = {
-    'up{job="nbserve",instance="a:8082"}': "1x10",
     f'nbserve_workers{{{SELECTED},state="READY"}}': "0 1 0 1 0 1 0 1 0 1 0",
     f'nbserve_workers{{{SELECTED},state="BUSY"}}': "2 1 2 1 2 1 2 1 2 1 2",
     f"nbserve_worker_restarts_total{{{SELECTED}}}": "0 0 1 1 1 1 1 1 1 1 1",
@@ -100,7 +100,7 @@ HEALTHY = {
 def test_an_alert_rings_for_what_it_is_for_and_for_nothing_else(rings: str | None, tmp_path: Path) -> None:
     folder = write_monitoring(make_plan(workers=2), tmp_path)
     rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
-    series = SERIES[rings] if rings else HEALTHY
+    series = {**({} if rings == "Down" else SERVED), **(SERIES[rings] if rings else HEALTHY)}
     summaries = {rule["alert"]: rule for rule in rules}
     expected = []
     for alert in (f"Nbserve{name}" for name in sorted(ALERTS)):
