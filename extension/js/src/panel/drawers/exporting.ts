@@ -6,8 +6,8 @@ import type { Exported, ExportStatus } from "../protocol";
 import { command, type Drawer, field, Saying, type Tools } from "./drawer";
 
 const KEEP_MS = 60_000;
-const KINDS = { "": "as the setting device says", cpu: "a CPU", gpu: "a GPU" };
-const TOLD = "A folder with the bundle, a Dockerfile, files for Kubernetes and Ray Serve, and a README. It is proven with the recorded requests before it is written.";
+const KINDS = { "": "what device says", cpu: "a CPU", gpu: "a GPU" };
+const TOLD = "A folder with the bundle, a Dockerfile, files for Kubernetes and Ray Serve, and a README, proven with the recorded requests.";
 
 export class ExportDrawer implements Drawer {
   readonly label = "Export";
@@ -119,7 +119,7 @@ export class ExportDrawer implements Drawer {
 function inWords(exporting: ExportStatus | null, now_s: number): string {
   if (!exporting) return "";
   if (exporting.is_running) return `exporting to ${exporting.directory}\u2026 ${Math.max(0, Math.floor(now_s - exporting.began_s))} s`;
-  return exporting.result ? "exported" : "not exported";
+  return exporting.result ? "exported to" : "not exported";
 }
 
 function sizes({ files, size_bytes, image, image_bytes }: Exported): string {
