@@ -50,8 +50,7 @@ def engine() -> Iterator[Engine]:
         pytest.skip(f"no image can be built here: {error}")
     kept = engine.images()
     yield engine
-    for image in engine.images() - kept:
-        engine("rmi", "--force", image, check=False)
+    engine("rmi", "--force", *(engine.images() - kept), check=False)
     assert engine.images() == kept, "the test run left images behind"
     assert engine.left() == [], "the test run left containers behind"
 

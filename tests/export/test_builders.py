@@ -98,7 +98,7 @@ def test_docker_builds_with_the_secret_alone() -> None:
 def test_podman_and_buildah_keep_the_health_check_and_see_what_pip_needs(name: str) -> None:
     line = " ".join(Builder(name, (name, "--root", "/r")).build(Path("/x"), "d:1", Path("/s"), PIP, {}, {}))
     assert line == (
-        f"{name} --root /r build --tag d:1 --secret id=pipconf,src=/s --format docker --layers --isolation chroot "
+        f"{name} --root /r build --tag d:1 --secret id=pipconf,src=/s --format docker --layers --force-rm --isolation chroot "
         "--volume=/etc/ssl/ca.crt:/etc/ssl/ca.crt:ro --volume=/opt/wheels:/opt/wheels:ro /x"
     )
 
