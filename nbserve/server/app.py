@@ -243,7 +243,7 @@ class Server:
     async def _shut_down(self, management: Any) -> None:
         """Answer what was sent, then end the workers, the nursery and everything on disk; or end all of it now."""
         logger.info("stopping: finishing the requests in flight")
-        self._http.take_no_new()
+        await self._http.stop_accepting()
         management.stop()
         self.recordings.close()
         drained, cut_short = asyncio.ensure_future(self._drain()), asyncio.ensure_future(self._end_now.wait())

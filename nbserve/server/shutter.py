@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
-import struct
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 
-_SO_ATTACH_FILTER = 26
-# Berkeley packet filter on the TCP header: drop what asks for a new connection (SYN without ACK), let all else pass.
-_PROGRAM = (
-    (0x30, 0, 0, 13),  # load the byte with the flags
-    (0x54, 0, 0, 0x12),  # keep SYN and ACK
-    (0x15, 0, 1, 0x02),  # SYN alone?
-    (0x06, 0, 0, 0),  # drop it
-    (0x06, 0, 0, 0xFFFFFFFF),  # let it pass
-)
+_TRIES = 16
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def take_no_new(listeners: Sequence[int]) -> None:
-    """Let nobody begin to connect to these listening sockets; who has begun gets through.
+def take_the_last(listener: socket.socket) -> tuple[list[socket.socket], socket.socket | None]:
+    """Accept who waits at a listener that is closed right after; also gives what is to be closed after that.
 
-    Closing a listener resets the connections that wait in it, and their clients have sent requests already. Once
-    nobody joins them they can be accepted, down to the last. Where there is no such filter, closing has to do.
+    Closing resets the connections that wait, and their clients have sent requests already. So the queue is emptied, and
+    then filled with a connection of our own: Linux lets nobody else in while it is full.
     """
+    taken = _accepted(listener)
     if sys.platform != "linux":
-        return
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _PROGRAM))
-    program = struct.pack("HP", len(_PROGRAM), ctypes.addressof(code))
-    for listener in listeners:
-        with suppress(OSError), socket.socket(fileno=os.dup(listener)) as twin:
-            twin.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        return taken, None
+    listener.listen(0)
+    for _ in range(_TRIES):
+        taken += _accepted(listener)
+        if (plug := _plugged(listener)) is not None:
+            return taken, plug
+    return taken + _accepted(listener), None
+
+
+def _accepted(listener: socket.socket) -> list[socket.socket]:
+    taken = []
+    # One that has left already is an OSError too.
+    with suppress(OSError):
+        while True:
+            taken.append(listener.accept()[0])
+    return taken
+
+
+def _plugged(listener: socket.socket) -> socket.socket | None:
+    """A connection that fills the listener's queue, or None where somebody else was faster."""
+    host, port, *rest = listener.getsockname()
+    plug = socket.socket(listener.family, socket.SOCK_STREAM)
+    plug.setblocking(False)
+    with suppress(OSError):
+        plug.connect_ex((_LOOPBACK.get(host, host), port, *rest))
+        # Between sockets of one machine it is connected at once or not at all.
+        plug.getpeername()
+        return plug
+    plug.close()
+    return None

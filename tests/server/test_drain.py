@@ -131,6 +131,7 @@ def test_who_connected_before_the_end_is_served_and_later_ones_are_refused(start
     other = server.connect()
     waiting = server.connect()
     drained = asyncio.run_coroutine_threadsafe(server.server.drain(WAIT_S), server.loop)
+    until(lambda: server.server.is_draining)
     waiting.send(post("/echo", b"in time"))
     assert waiting.reply().headers["connection"] == "close"
     assert other.is_closed()

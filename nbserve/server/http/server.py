@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import socket
 import time
 from typing import Protocol
 
@@ -13,15 +15,17 @@ from nbserve.server.http.answer import AnswerHeads
 from nbserve.server.http.connection import Connection
 from nbserve.server.http.exchange import Exchange
 from nbserve.server.http.head import HeadParser
-from nbserve.server.shutter import take_no_new
+from nbserve.server.shutter import take_the_last
 
 __all__ = ["Exchange", "HttpServer", "Routes"]
 
 _TICK_S = 1.0
 _BACKLOG = 4096
 _TURNED_AWAY = 256
-# What was sent before a server began to stop has arrived by then.
-_QUIET_S = 0.25
+# Who got an answer just before a server began to stop has asked again by then, and hears that the connection ends.
+_RETURN_S = 1.0
+# What crosses the end of an idle connection has arrived by then.
+_LINGER_S = 0.25
 
 
 class Routes(Protocol):
@@ -74,24 +78,43 @@ class HttpServer:
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
 
-    def take_no_new(self) -> None:
+    async def stop_accepting(self) -> None:
         """From here on nobody new can connect, and each answer is the last of its connection."""
         self.is_draining = True
-        take_no_new([part.fileno() for listener in self._listeners for part in listener.sockets])
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            taken, plugs = [], []
+            for part in listener.sockets:
+                with socket.socket(fileno=os.dup(part.fileno())) as twin:
+                    last, plug = take_the_last(twin)
+                taken += last
+                plugs += [plug] if plug is not None else []
+            if isinstance(listener, asyncio.Server):
+                await self._begin_accepted(listener)
+            listener.close()
+            for plug in plugs:
+                plug.close()
+            for client in taken:
+                await self.loop.connect_accepted_socket(self._connection, client)
+
+    async def _begin_accepted(self, listener: asyncio.Server) -> None:
+        """Let asyncio begin the connections that it has accepted: it trips over them when their listener is closed."""
+        for part in listener.sockets:
+            self.loop.remove_reader(part.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     async def drain(self, timeout_s: float) -> bool:
         """Answer all that was sent, then close every connection; False when some had to be cut after `timeout_s`."""
         ends_at = self.loop.time() + timeout_s
-        self.take_no_new()
-        # Who has connected is taken in, in the order of the loop's events.
+        await self.stop_accepting()
+        # Those that were accepted just before get their first event.
         for _ in range(5):
             await asyncio.sleep(0)
-        if self._connections:
-            await asyncio.sleep(min(_QUIET_S, timeout_s))
-        self._stop_listening()
+        await self._become_empty(min(_RETURN_S, timeout_s))
         for connection in list(self._connections):
             connection.drain()
-        await self._become_empty(min(_QUIET_S, timeout_s))
+        await self._become_empty(min(_LINGER_S, timeout_s))
         for connection in list(self._connections):
             connection.end_idle()
         await self._become_empty(ends_at - self.loop.time())
