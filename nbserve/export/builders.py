@@ -49,7 +49,7 @@ class Builder:
         words += [f"--build-arg={name}={value}" for name, value in arguments.items()]
         if self.name == "docker":
             return [*words, "--progress", "plain", str(folder)]
-        # OCI's own format has no place for a health check; without --force-rm a failed build leaves a container mounted.
+        # OCI has no place for a health check. Without --force-rm a failed build would leave a container mounted.
         words += ["--format", "docker", "--layers", "--force-rm"]
         if "BUILDAH_ISOLATION" not in environ:
             # The one that asks nothing of the machine: it works in a container and in CI, too.
