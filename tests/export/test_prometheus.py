@@ -224,7 +224,7 @@ def running(folder: Path, command: list[str], environ: dict[str, str]) -> Iterat
             yield
             assert process.poll() is None, log_path.read_text()
         except BaseException:
-            print(log_path.read_text())
+            print(log_path.read_text()[-4000:])
             raise
         finally:
             process.terminate()
