@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nbserve.errors import ExportError
@@ -61,7 +61,9 @@ def build(folder: Path, plan: Plan, tag: str, on_progress: Callable[[str], None]
 
 def pip_settings() -> PipSettings:
     """Those of the pip that belongs to this Python; an environment without pip has none."""
-    return parse(_pip("config", "list"))
+    found = parse(_pip("config", "list"))
+    # pip passes over a folder that is not there; a builder would not.
+    return replace(found, paths=tuple(path for path in found.paths if path.exists()))
 
 
 def _arguments(plan: Plan, pip: PipSettings, on_progress: Callable[[str], None]) -> Mapping[str, str]:

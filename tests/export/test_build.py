@@ -31,6 +31,8 @@ class FakeBuilder:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
         self._monkeypatch = monkeypatch
+        self.certificate = folder / "company.crt"
+        self.certificate.touch()
         self._monkeypatch.setattr(building, "_pip", self._pip)
 
     def becomes(self, name: str, script: str) -> None:
@@ -55,10 +57,10 @@ esac
         secret = r"""$(echo "$*" | sed 's/.*src=\([^ ]*\).*/\1/')"""
         return f'cp "{secret}" {self._folder}/secret; stat -c %a "{secret}" > {self._folder}/mode'
 
-    @staticmethod
-    def _pip(*words: str) -> str:
+    def _pip(self, *words: str) -> str:
         if words == ("config", "list"):
-            return "global.index-url='https://me:pw@pypi.example.com/simple'\nglobal.cert='/etc/ssl/certs/company.crt'"
+            index = "global.index-url='https://me:pw@pypi.example.com/simple'"
+            return f"{index}\nglobal.cert='{self.certificate}'\ninstall.find-links='/not/there'"
         return "torch (2.9.0+cpu)\nAvailable versions: 2.9.0+cpu, 2.8.0"
 
     def noted(self, name: str) -> str:
@@ -83,10 +85,11 @@ def test_pips_settings_go_along_as_a_secret_and_nowhere_else(builder: FakeBuilde
     build(tmp_path, PLAN, "digits:1")
     words, secret = builder.noted("words"), builder.noted("secret")
     assert "index-url = https://me:pw@pypi.example.com/simple" in secret
-    assert "cert = /etc/ssl/certs/company.crt" in secret
+    assert f"cert = {builder.certificate}" in secret
     assert builder.noted("mode") == "600"
     assert "me:pw" not in words
-    assert "--volume=/etc/ssl/certs/company.crt:/etc/ssl/certs/company.crt:ro" in words
+    assert f"--volume={builder.certificate}:{builder.certificate}:ro" in words
+    assert "--volume=/not/there" not in words
     assert not Path(words.partition("src=")[2].split()[0]).exists()
 
 
@@ -96,7 +99,7 @@ def test_docker_gets_no_path_that_its_daemon_does_not_see(builder: FakeBuilder, 
     build(tmp_path, PLAN, "digits:1", said.append)
     assert "cert" not in builder.noted("secret")
     assert "index-url" in builder.noted("secret")
-    assert any("cannot see" in line and "/etc/ssl/certs/company.crt" in line for line in said)
+    assert any("cannot see" in line and str(builder.certificate) in line for line in said)
 
 
 def test_an_index_of_pips_own_that_has_torch_is_taken_before_pytorchs(builder: FakeBuilder, tmp_path: Path) -> None:
