@@ -6,7 +6,7 @@ import shlex
 
 from nbserve.export import docker
 from nbserve.export.folder import size_text
-from nbserve.export.plan import METRICS_PORT, UID, Files, Plan
+from nbserve.export.plan import BUNDLE, METRICS_PORT, UID, Files, Plan
 from nbserve.export.texts import filled
 
 # Those that one changes most, whether they were tuned or not.
@@ -37,7 +37,8 @@ def files(plan: Plan) -> Files:
             nocache=compiles and not plan.has_cache,
             base=plan.base,
             small=docker.base(plan.python),
-            large=docker.base(plan.python, has_compiler=True),
+            warms=compiles and bool(plan.golden_count),
+            bundle=BUNDLE,
         )
     }
 

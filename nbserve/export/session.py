@@ -175,7 +175,8 @@ class _Export:
             slug=slug,
             version=head.version,
             image=self._options.build or f"{slug}:{head.version}",
-            base=self._options.base or docker.base(self._python, self._config.compile == "inductor" and not has_cache),
+            # Also with a cache: on another processor it compiles, and would fail at its first request.
+            base=self._options.base or docker.base(self._python, self._config.compile == "inductor"),
             python=self._python,
             torch=pinned.torch,
             index_url=pinned.index_url,

@@ -12,7 +12,7 @@ from tests.export.handmade import plan
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"wheels": ("a-1-py3-none-any.whl",), "is_gpu": True, "golden_count": 1, "settings": {"workers": 3}},
-    {"has_cache": True, "settings": {"compile": "inductor", "channels_last": True}},
+    {"has_cache": True, "golden_count": 2, "settings": {"compile": "inductor", "channels_last": True}},
     {"base": docker.base("3.11", has_compiler=True), "index_url": "", "settings": {"compile": "inductor"}},
 ]
 
@@ -64,5 +64,7 @@ def test_a_compiled_handler_says_where_its_compiler_is() -> None:
     assert "Compiled by" not in _text()
     cached = _text(has_cache=True, settings={"compile": "inductor"})
     assert "`bundle/cache/` holds what was compiled" in cached
-    assert "--build-arg BASE=docker.io/library/python:3.11-bookworm" in cached
+    assert "--build-arg BASE=docker.io/library/python:3.11-slim-bookworm" in cached
+    assert '-v "$PWD/golden.jsonl:/opt/nbserve/bundle/golden.jsonl:ro"' in cached
+    assert "golden.jsonl:ro" not in _text(golden_count=0, settings={"compile": "inductor"})
     assert "builds upon `docker.io/library/python:3.11-bookworm`" in _text(**VARIANTS[3]).replace("\n", " ")

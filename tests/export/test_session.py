@@ -281,14 +281,14 @@ def test_options_reach_the_files(bundle: Bundle, asked: list[Any], tmp_path: Pat
     assert "NBSERVE_PORT=9000 " in text
 
 
-def test_a_compiled_handler_gets_a_base_with_a_compiler_unless_its_cache_comes_along(
+def test_a_compiled_handler_gets_a_base_with_a_compiler_and_its_cache_comes_along(
     asked: list[Any], tmp_path: Path
 ) -> None:
     compiled = make_bundle(tmp_path / "source", compile="inductor")
     assert export(compiled.path, tmp_path / "one").plan.base == docker.base(PYTHON, has_compiler=True)
     cached = make_bundle(tmp_path / "cached", {"cache/inductor/a.so": b"machine code"}, compile="inductor")
     made = export(cached.path, tmp_path / "two")
-    assert made.plan.base == docker.base(PYTHON)
+    assert made.plan.base == docker.base(PYTHON, has_compiler=True)
     assert "COPY bundle/cache /opt/nbserve/bundle/cache/" in (made.path / "Dockerfile").read_text()
 
 
