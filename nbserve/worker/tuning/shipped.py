@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -26,33 +27,61 @@ _INSTRUCTIONS = re.compile(
 
 def use(bundle: Path, device: str) -> None:
     """Have inductor's compiler remember, when the bundle has something for this machine, or is to get it."""
-    shipped, here = bundle / "cache", key()
-    is_recorded = os.environ.get(cxx.RECORD) == "1"
-    if device.startswith("cuda") or not (is_recorded or shipped.is_dir()):
-        return
-    if not is_recorded and not (shipped / here).is_dir():
-        others = ", ".join(sorted(path.name for path in shipped.iterdir()))
-        log(f"it is compiled here: what came with the bundle is for {others}, and this is {here}")
-        return
     programs = Path(sys.executable).parent
-    if "CXX" in os.environ or shutil.which(cxx.NAME, path=str(programs)) is None:
+    if device.startswith("cuda") or "CXX" in os.environ or shutil.which(cxx.NAME, path=str(programs)) is None:
+        return
+    here = Kind.here()
+    folder = here.folder(bundle / "cache") if os.environ.get(cxx.RECORD) == "1" else _shipped(bundle / "cache", here)
+    if folder is None:
         return
     os.environ |= {
-        cxx.FOLDER: str(shipped / here),
+        cxx.FOLDER: str(folder),
         "CXX": cxx.NAME,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         # They depend on where the compiler is, and are of no use where all is there.
         "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
     }
-    if not is_recorded:
-        log(f"it uses what was compiled before the bundle was shipped, for {here}")
 
 
-def key() -> str:
-    """Torch, Python and processor: what is compiled runs where they are the same."""
-    found = hashlib.sha256("\n".join(instructions()).encode()).hexdigest()[:8]
-    kind = re.sub(r"[^a-z0-9]+", "", torch.backends.cpu.get_cpu_capability().lower())
-    return f"torch-{torch.__version__}-{sys.implementation.cache_tag}-{platform.machine()}-{kind}-{found}"
+class Kind(NamedTuple):
+    """What compiled code depends on: the same torch, Python and processor, and a C library that is not older."""
+
+    same: str
+    libc: tuple[int, ...]
+
+    @classmethod
+    def here(cls) -> Kind:
+        found = hashlib.sha256("\n".join(instructions()).encode()).hexdigest()[:8]
+        kind = re.sub(r"[^a-z0-9]+", "", torch.backends.cpu.get_cpu_capability().lower())
+        name = f"torch-{torch.__version__}-{sys.implementation.cache_tag}-{platform.machine()}-{kind}-{found}"
+        return cls(name, _numbers(platform.libc_ver()[1]))
+
+    @classmethod
+    def of(cls, folder: Path) -> Kind:
+        same, _, libc = folder.name.rpartition("-libc")
+        return cls(same, _numbers(libc))
+
+    def folder(self, cache: Path) -> Path:
+        return cache / f"{self.same}-libc{'.'.join(map(str, self.libc))}"
+
+    def runs(self, other: Kind) -> bool:
+        """Whether this machine runs what was compiled on the other."""
+        return self.same == other.same and self.libc >= other.libc
+
+
+def _shipped(cache: Path, here: Kind) -> Path | None:
+    """What came with the bundle for a machine like this one."""
+    there = sorted(path for path in cache.iterdir() if path.is_dir()) if cache.is_dir() else []
+    if found := next((path for path in there if here.runs(Kind.of(path))), None):
+        log(f"it uses what was compiled before the bundle was shipped, for {found.name}")
+    elif there:
+        names = ", ".join(path.name for path in there)
+        log(f"it compiles here: what came with the bundle is for {names}, and this is {here.folder(cache).name}")
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 def instructions() -> list[str]:
