@@ -44,7 +44,7 @@ def main() -> int:
         remove(engine)
         raise
     if os.environ.get("KEEP"):
-        tell(f"\nit goes on running; `{engine} rm --force {CONTAINER}` ends it")
+        tell(f"\nit goes on running; this ends it:\n  {prefix()}{engine} rm --force {CONTAINER}")
     else:
         remove(engine)
         tell("\nstopped and removed; KEEP=1 leaves it running")
@@ -61,6 +61,14 @@ def show(engine: str, port: int) -> None:
     run(["curl", "-sS", place, "-H", f"Content-Type: {recorded.content_type}", "-d", recorded.request_body.decode()])
     size = subprocess.check_output([engine, "image", "inspect", "--format", "{{.Size}}", IMAGE])
     tell(f"\nimage       {IMAGE}, {int(size) / 1e9:.2f} GB\nfolder      {OUT.relative_to(ROOT)}")
+
+
+def prefix() -> str:
+    """Where podman keeps its containers, if somebody says so."""
+    named = [
+        f"{name}={os.environ[name]} " for name in ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF") if name in os.environ
+    ]
+    return "".join(named)
 
 
 def find_engine() -> str | None:
