@@ -68,6 +68,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     ),
     "profiling": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "export": ("torch", "tornado", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
+    "replay": ("torch", "numpy", "tornado", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "tune": ("torch", "nbserve.notebook", "nbserve.worker", "nbserve.server", *JUPYTER),
     "recording.py": ("torch", "numpy", "tornado", *JUPYTER),
     "config.py": ("torch", "numpy", "tornado", *JUPYTER),
