@@ -116,7 +116,7 @@ def _check_target(target: Path) -> None:
     elsewhere = "export to another folder, or remove this one"
     earlier = _earlier(target)
     if earlier is None:
-        raise ExportError(f"{target} exists and is no export of nbserve: {elsewhere}")
+        raise ExportError(f"{target} exists and was not written by an export: {elsewhere}")
     found = {path.relative_to(target).as_posix(): path for path in _files(target)}
     if added := sorted(set(found) - set(earlier) - {MARKER}):
         raise ExportError(f"{target} holds {_first(added)}, which nbserve did not put there: {elsewhere}")

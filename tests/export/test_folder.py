@@ -74,7 +74,7 @@ def test_an_empty_folder_is_taken(target: Path) -> None:
 def test_a_folder_that_is_no_export_is_left_alone(target: Path) -> None:
     target.mkdir()
     (target / "thesis.tex").write_text("years")
-    with pytest.raises(ExportError, match=r"out exists and is no export of nbserve: export to another folder"):
+    with pytest.raises(ExportError, match=r"out exists and was not written by an export: export to another folder"):
         _export(target)
     assert [path.name for path in target.iterdir()] == ["thesis.tex"]
 
@@ -99,7 +99,7 @@ def test_a_marker_of_somebody_else_is_none(target: Path) -> None:
     target.mkdir()
     for text in ("", "[]", '{"format": 1}', '{"format": 99, "files": {}}', '{"format": 1, "files": 3}'):
         (target / MARKER).write_text(text)
-        with pytest.raises(ExportError, match="is no export of nbserve"):
+        with pytest.raises(ExportError, match="was not written by an export"):
             _export(target)
 
 

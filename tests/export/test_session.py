@@ -180,7 +180,7 @@ def test_what_was_put_in_its_place_meanwhile_stays(
         return 0
 
     monkeypatch.setattr(session, "prove", prove)
-    with pytest.raises(ExportError, match="is no export of nbserve"):
+    with pytest.raises(ExportError, match="was not written by an export"):
         export(bundle.path, tmp_path / "out")
     assert _siblings(tmp_path / "out") == ["thesis.tex"]
 
