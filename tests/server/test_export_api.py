@@ -142,5 +142,5 @@ def test_what_cannot_be_exported_says_why(serve_cell: Callable[..., Endpoint], t
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     order(endpoint, tmp_path / "mine")
     failed = export_of(endpoint, lambda export: not export["is_running"])
-    assert "mine exists and is no export of nbserve: export to another folder" in failed["error"]
+    assert "mine exists and was not written by an export: export to another folder" in failed["error"]
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
