@@ -66,9 +66,14 @@ def _export(values: argparse.Namespace) -> int:
     if values.until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     tell = _tell_in_json if values.json else _tell
+    exported: list[Exported] = []
     try:
         with _ended_cleanly(), _sources(values, tell) as sources:
-            exported = [write(directory) for directory, write in _places(sources, values.directory)]
+            for directory, write in _places(sources, values.directory):
+                exported.append(write(directory))
+                if not values.json:
+                    # Each at once: the next may not work out.
+                    print(exported[-1], flush=True)
     except NbserveError as error:
         if not values.json:
             raise
@@ -76,8 +81,6 @@ def _export(values: argparse.Namespace) -> int:
         return 1
     if values.json:
         _say(event="exported", exports=[_as_object(each) for each in exported])
-    else:
-        print("\n\n".join(map(str, exported)))
     return 0
 
 

@@ -42,7 +42,7 @@ class ExportedObject(TypedDict):
 
 
 class ExportStatus(TypedDict):
-    """An export: where to and how, what it said last, and in the end either `result` or `error`."""
+    """An export: where to and how, what it said last, and in the end `error`, or in the place of all that `result`."""
 
     directory: str
     build: str | None
@@ -147,6 +147,7 @@ class Export:
                 self._lines.append(said["text"][:MOST_LINE_LENGTH])
             elif said["event"] == "exported":
                 self._result = said["exports"][0]
+                self._lines.clear()
             else:
                 self._error = said["message"]
 
