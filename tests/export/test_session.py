@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Golden]]:
     """The requests that a proof was asked for; bundles written by hand cannot be started."""
     asked: list[Sequence[Golden]] = []
 
-    def prove(bundle: Path, pairs: Sequence[Golden], on_progress: Callable[[str], None]) -> int:
+    def prove(bundle: Path, pairs: Sequence[Golden], on_progress: Callable[[str], None], *others: object) -> int:
         assert Bundle.read(bundle).version
         asked.append(pairs)
         return len(pairs)
