@@ -13,7 +13,7 @@ from nbserve.config import EndpointConfig
 from nbserve.export.options import ExportOptions
 from nbserve.export.plan import Plan
 from nbserve.notebook import export
-from tests.notebook.conftest import Kernel
+from tests.notebook.conftest import Kernel, Outcome
 
 HANDLER = """\
 %%serve double --workers 1
@@ -133,4 +133,16 @@ def test_an_endpoint_is_exported_from_its_notebook(kernel: Kernel, tmp_path: Pat
     assert mistake.error.splitlines()[-1].startswith("ExportError: ")
     assert len(mistake.error.splitlines()) == 1, "no frame of ours is shown"
     assert mistake.displays[-1]["data"]["text/plain"] == "double: not exported"
+    # Whoever interrupts it has nothing half-written.
+    sent: list[bool] = []
+
+    def interrupt(so_far: Outcome) -> None:
+        if not sent and any("clean process" in display["data"]["text/plain"] for display in so_far.displays):
+            sent.append(True)
+            kernel.interrupt()
+
+    interrupted = kernel.run("%serve export double half", interrupt)
+    assert interrupted.error_name == "KeyboardInterrupt"
+    assert interrupted.displays[-1]["data"]["text/plain"] == "double: interrupted: nothing was exported"
+    assert kernel.ok("print(sorted(path.name for path in pathlib.Path().glob('*half*')))").printed == "[]\n"
     kernel.ok("%serve stop double")
