@@ -285,6 +285,13 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     prove.add_argument(
         "--golden", type=Path, metavar="FILE", help="requests and answers, in place of those that were recorded"
     )
+    prove.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="not compared, as it is new in each answer: $.id, or $.rows[*].id",
+    )
 
 
 def export_options_of(values: argparse.Namespace) -> ExportOptions:
@@ -296,6 +303,7 @@ def export_options_of(values: argparse.Namespace) -> ExportOptions:
         index_url=values.index_url,
         base=values.base,
         golden=values.golden,
+        ignore=tuple(values.ignore),
     )
 
 

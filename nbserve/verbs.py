@@ -325,18 +325,21 @@ class Endpoint:
         index_url: str | None = None,
         base: str | None = None,
         golden: str | os.PathLike[str] | None = None,
+        ignore: Sequence[str] = (),
         on_progress: OnProgress = lambda text: None,
     ) -> Exported:
         """Write a folder that runs this endpoint elsewhere: as a container, on Kubernetes, on Ray Serve.
 
-        The exported bundle is started and asked the recorded requests (or those of the file `golden`) first. `build` is
-        the tag of an image to build. Raises ExportError, and GoldenMismatch when it answers in another way; nothing
-        half-written is left then.
+        The exported bundle is started and asked the recorded requests (or those of the file `golden`) first; places
+        of answers that are new each time (`$.id`) go into `ignore`. `build` is the tag of an image to build. Raises
+        ExportError, and GoldenMismatch when it answers in another way; nothing half-written is left then.
         """
         from nbserve.export.options import ExportOptions
         from nbserve.export.session import export
 
-        options = ExportOptions(build, gpu, port, index_url, base, None if golden is None else Path(golden))
+        options = ExportOptions(
+            build, gpu, port, index_url, base, None if golden is None else Path(golden), tuple(ignore)
+        )
         return export(self._bundle_as_tuned(), Path(directory), options, on_progress)
 
     def to_ray(

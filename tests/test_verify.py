@@ -100,6 +100,7 @@ def test_what_changes_by_itself_can_be_left_out(tmp_path: Path, capsys: pytest.C
         (["{url}", "--header", "nocolon"], "is no header such as"),
         (["{url}", "--rtol", "-1"], "not a number of 0 or more"),
         (["{url}", "--rtol", "x"], "invalid"),
+        (["{url}", "--ignore", "id"], "one is $.id"),
     ],
 )
 def test_a_wrong_command_line_ends_with_two(

@@ -14,6 +14,7 @@ class ExportOptions:
     CUDA and asks for a GPU; None means as the bundle's setting `device` says. `port` is where the container listens.
     `index_url` is the package index of torch; "" means the one of pip's configuration, None the one that fits torch's
     build. `base` is the image to build upon. `golden` is a file to replay in place of the recorded requests.
+    `ignore` names places of answers that are new each time, such as `$.id`: they are not compared.
     """
 
     build: str | None = None
@@ -22,3 +23,4 @@ class ExportOptions:
     index_url: str | None = None
     base: str | None = None
     golden: Path | None = None
+    ignore: tuple[str, ...] = ()

@@ -45,6 +45,7 @@ class Plan:
     golden_count: int
     wheels: tuple[str, ...] = ()
     has_cache: bool = False
+    ignore: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     bundle_files: tuple[str, ...] = ()
 

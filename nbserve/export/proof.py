@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,15 +31,16 @@ def prove(
     bundle: Path,
     pairs: Sequence[Golden],
     on_progress: OnProgress = lambda text: None,
-    tolerance: Tolerance | None = None,
+    ignore: Collection[str] = (),
 ) -> int:
     """Start a bundle in a clean process and ask it the recorded requests; gives how many answers were equal.
 
-    Raises ExportError when it does not start or leaves something behind, GoldenMismatch at the first other answer.
+    Places of answers that `ignore` names, such as `$.id`, are not compared. Raises ExportError when it does not
+    start or leaves something behind, GoldenMismatch at the first other answer.
     """
     head = Bundle.read(bundle)
     config = EndpointConfig().changed(head.settings)
-    tolerance = tolerance or Tolerance.of_dtype(config.dtype)
+    tolerance = replace(Tolerance.of_dtype(config.dtype), ignore=frozenset(ignore))
     on_progress(f"starting {head.name} in a clean process{_fewer(config.workers)}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_untouched(head.path))
@@ -134,7 +136,7 @@ def _summary(found: Replay, name: str) -> str:
 def _explained(mismatch: Mismatch, name: str) -> str:
     text = f"in a clean process, {mismatch}"
     if mismatch.changes:
-        return f"{text} Leave it out of the answer, or export with other requests (golden)."
+        return f"{text} Leave it out of the answer, or out of the comparison: ignore '{mismatch.difference.place}'."
     if mismatch.received.status >= 500:
         return text
     return f"{text}\nIf the notebook answers so too by now, ask it again (%serve predict {name} ...) and export again."

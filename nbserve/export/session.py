@@ -121,7 +121,7 @@ class _Export:
             self._note(note)
         if self._python != _HERE:
             self._note(f"the image has Python {self._python}, as the notebook had; it was proven with Python {_HERE}")
-        proven = prove(self._stage.path / "bundle", self._pairs, self._tell)
+        proven = prove(self._stage.path / "bundle", self._pairs, self._tell, self._options.ignore)
         plan = self._plan(pinned)
         self._write(plan, pinned)
         self._stage.seal()
@@ -186,6 +186,7 @@ class _Export:
             tuned=self._config.tuned(),
             model_bytes=sum(record["bytes"] for record in head.manifest()["files"].values()),
             golden_count=len(self._pairs),
+            ignore=self._options.ignore,
             wheels=tuple(sorted(pin.wheel for pin in pinned.pins if pin.wheel)),
             has_cache=has_cache,
             provenance=head.provenance,

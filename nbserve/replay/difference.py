@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from nbserve.errors import ConfigError
+
 SHOWN = 60
 MOST_COUNTED = 1000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -38,6 +40,11 @@ class Tolerance:
     absolute: float = 1e-5
     of_largest: float = 1e-5
     ignore: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for place in self.ignore:
+            if not place.startswith("$"):
+                raise ConfigError(f"{place!r} is no place of an answer to ignore; one is $.{place.lstrip('.')}")
 
     def allows(self, one: float, other: float, largest: float = 0.0) -> bool:
         if one == other or (math.isnan(one) and math.isnan(other)):
