@@ -116,7 +116,13 @@ def _text_of(status: Any) -> str:
 
 
 def _proxy() -> str:
-    raise NotImplementedError
+    """Where a proxy listens: Serve may have been started by somebody else, elsewhere than we asked."""
+    # Nothing public tells.
+    from ray.serve.context import _get_global_client
+
+    listens = _get_global_client().http_config
+    host = ray.util.get_node_ip_address() if listens.host in ("0.0.0.0", "::", None) else listens.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{listens.port}"
 
 
 @contextmanager
@@ -143,6 +149,7 @@ def _packed(bundle: Bundle, config: EndpointConfig, options: RayOptions) -> Iter
 @contextmanager
 def _connected(address: str, archive: Path | None) -> Iterator[None]:
     environment = {"working_dir": str(archive)} if archive else {}
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray.init(
             address, runtime_env=environment, namespace="serve", log_to_driver=False, logging_level=logging.WARNING

@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on this machine, in a process of its own, which ends with its stdin.
 
-`python cluster.py FOLDER` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"} and
+`python cluster.py` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"} and
 {"do": "kill", "node": ID}. Ray's threads, warnings and signal handlers stay out of the tests' own process.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
-from pathlib import Path
+import time
 from typing import Any
 
 NODE_MEMORY_BYTES = 80 * 1024 * 1024
+START_LIMIT_S = 120.0
 
 
 def main() -> None:
@@ -20,44 +22,76 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     nodes: dict[str, Any] = {}
-    cluster = started(Path(sys.argv[1]))
+    cluster = started()
     try:
         for _ in range(2):
             add(cluster, nodes)
-        print(json.dumps({"address": cluster.address, "nodes": list(nodes)}), file=answers)
+        print(json.dumps({"address": cluster.address, **told(nodes)}), file=answers)
         for line in sys.stdin:
-            print(json.dumps(obeyed(cluster, nodes, json.loads(line))), file=answers)
+            obey(cluster, nodes, json.loads(line))
+            print(json.dumps(told(nodes)), file=answers)
     finally:
         cluster.shutdown()
 
 
-def started(folder: Path) -> Any:
+def started() -> Any:
     """A cluster whose head runs no replicas: what dies with a node is never Ray's own."""
     from ray.cluster_utils import Cluster
 
-    return Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0,
-            "include_dashboard": False,
-            "temp_dir": str(folder),
-            "node_ip_address": "127.0.0.1",
-            "object_store_memory": NODE_MEMORY_BYTES,
-        },
-    )
+    wait_longer()
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **settings()})
 
 
-def add(cluster: Any, nodes: dict[str, Any]) -> str:
-    node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", object_store_memory=NODE_MEMORY_BYTES, wait=True)
+def add(cluster: Any, nodes: dict[str, Any]) -> None:
+    node = cluster.add_node(num_cpus=1, wait=True, **settings())
     nodes[node.node_id] = node
-    return str(node.node_id)
 
 
-def obeyed(cluster: Any, nodes: dict[str, Any], command: dict[str, str]) -> dict[str, Any]:
+def obey(cluster: Any, nodes: dict[str, Any], command: dict[str, str]) -> None:
     if command["do"] == "add":
-        return {"node": add(cluster, nodes)}
-    cluster.remove_node(nodes.pop(command["node"]), allow_graceful=False)
-    return {"nodes": list(nodes)}
+        add(cluster, nodes)
+    else:
+        cluster.remove_node(nodes.pop(command["node"]), allow_graceful=False)
+
+
+def told(nodes: dict[str, Any]) -> dict[str, Any]:
+    return {"nodes": list(nodes), "metrics_ports": [node.metrics_export_port for node in nodes.values()]}
+
+
+def settings() -> dict[str, Any]:
+    """A raylet that is told its agents' ports does not wait until they have imported everything."""
+    ports = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
+    return {
+        # Not 127.0.0.1, which Ray takes for this machine under its other name.
+        "node_ip_address": "127.0.0.2",
+        "object_store_memory": NODE_MEMORY_BYTES,
+        **{name: free_port() for name in ports},
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_longer() -> None:
+    """A node gives itself half a minute to start, and the other tests may have both cores."""
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def patient(*arguments: Any) -> Any:
+        deadline = time.monotonic() + START_LIMIT_S
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+
+    services.get_node = patient
 
 
 if __name__ == "__main__":

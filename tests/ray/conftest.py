@@ -22,26 +22,33 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+        environment = {
+            **os.environ,
+            "PYTHONWARNINGS": "ignore",
+            "RAY_TMPDIR": str(folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # It waits half a minute, and the other tests may have both cores.
+            "RAY_agent_register_timeout_ms": "120000",
+        }
         self._log = (folder / "cluster.log").open("wb")
         self._child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster.py")), str(folder / "ray")],
+            [sys.executable, str(Path(__file__).with_name("cluster.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             env=environment,
         )
-        started = self._answer()
-        self.address: str = started["address"]
-        self.nodes: list[str] = started["nodes"]
+        self.nodes: list[str] = []
+        self.metrics_ports: list[int] = []
+        self.address: str = self._answer()["address"]
 
     def add_node(self) -> str:
-        self.nodes.append(self._ask({"do": "add"})["node"])
+        self._ask({"do": "add"})
         return self.nodes[-1]
 
     def kill_node(self, node: str) -> None:
-        self.nodes = self._ask({"do": "kill", "node": node})["nodes"]
+        self._ask({"do": "kill", "node": node})
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `nbserve ray`."""
@@ -54,17 +61,18 @@ class Cluster:
         self._child.wait(STOP_LIMIT_S)
         self._log.close()
 
-    def _ask(self, command: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, command: dict[str, str]) -> None:
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps(command) + "\n")
         self._child.stdin.flush()
-        return self._answer()
+        self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         assert line, f"the cluster ended:\n{Path(self._log.name).read_text()[-4000:]}"
         answer: dict[str, Any] = json.loads(line)
+        self.nodes, self.metrics_ports = answer["nodes"], answer["metrics_ports"]
         return answer
 
 
