@@ -16,7 +16,7 @@ from nbserve import cli
 from nbserve.bundle.bundle import Bundle
 from nbserve.config import EndpointConfig
 from nbserve.errors import ExportError, GoldenMismatch, NotFound
-from nbserve.export import session
+from nbserve.export import builders, session
 from nbserve.export.options import ExportOptions
 from nbserve.export.plan import Plan
 from nbserve.export.session import Exported
@@ -85,6 +85,52 @@ def test_a_bundles_folder_is_exported(bundle: Path, written: Written, capsys: py
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_earlier_export_is_as_good_as_its_bundle(bundle: Path, written: Written, tmp_path: Path) -> None:
+    bundle.rename(tmp_path / "bundle")
+    assert cli.main(["export", str(tmp_path), "out"]) == 0
+    assert [source for source, _, _ in written] == [tmp_path / "bundle"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "0"], "port is 0; it takes 1 to 65535"),
+        (["--port", "65536"], "port is 65536; it takes 1 to 65535"),
+        (["--port", "8082"], "port is 8082, which is that of the management or of the metrics"),
+        (["--build", "Bad Tag"], "build is 'Bad Tag', and no image can have this name"),
+        (["--build", "a:b:c"], "no image can have this name"),
+        (["--build", ""], "no image can have this name"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_a_notebook_runs(
+    options: list[str], words: str, two_served: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["export", "nb.ipynb", "out", *options]) == 1
+    assert words in capsys.readouterr().err
+    assert two_served == []
+
+
+@pytest.mark.parametrize("tag", ["digits", "digits:1.0-rc_1", "ann/digits:1", "localhost:5000/a/b__c-d.e:x"])
+def test_names_that_images_can_have(tag: str) -> None:
+    assert ExportOptions(build=tag).build == tag
+
+
+def test_what_would_stand_in_the_way_is_said_before_a_notebook_runs(
+    tmp_path: Path,
+    two_served: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["export", "nb.ipynb", str(tmp_path / "file")]) == 1
+    assert "file exists and is no folder: export to another one" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("NBSERVE_BUILDER", raising=False)
+    assert cli.main(["export", "nb.ipynb", "out", "--build", "d:1"]) == 1
+    assert "nothing here builds images" in capsys.readouterr().err
+    assert two_served == []
+
+
 def test_programs_get_it_in_lines_of_json(
     bundle: Path, written: Written, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -139,8 +185,12 @@ def test_each_of_several_gets_a_folder_of_its_own(written: Written, two_served: 
 
 
 def test_one_of_several_can_be_chosen(
-    written: Written, two_served: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    written: Written,
+    two_served: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(builders, "find_builder", lambda: None)
     assert cli.main(["export", "nb.ipynb", "out", "--endpoint", "embed", "--build", "e:1"]) == 0
     assert [(source, target) for source, target, _ in written] == [(Path("b/embed"), Path("out"))]
     assert cli.main(["export", "nb.ipynb", "out", "--endpoint", "x"]) == 1

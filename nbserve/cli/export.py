@@ -91,6 +91,7 @@ def _sources(values: argparse.Namespace, tell: Tell) -> Iterator[Mapping[str, Wr
     # Whoever names a server means what runs there.
     is_file = values.server is None
     if is_file and path.suffix == ".ipynb":
+        _check_early(values)
         # Only here: a kernel's libraries are for who runs notebooks.
         from nbserve.notebook.headless import served
 
@@ -98,13 +99,28 @@ def _sources(values: argparse.Namespace, tell: Tell) -> Iterator[Mapping[str, Wr
             chosen = _chosen(bundles, values.endpoint, path)
             _refuse_one_for_all(chosen, values)
             yield {name: partial(_write_bundle, bundle, options, tell) for name, bundle in chosen.items()}
-    elif is_file and (path / HEAD).is_file():
-        tell(f"exporting the bundle in {path}")
-        yield {Bundle.read(path).name: partial(_write_bundle, path, options, tell)}
+    elif is_file and (bundle := _bundle_in(path)) is not None:
+        tell(f"exporting the bundle in {bundle}")
+        yield {Bundle.read(bundle).name: partial(_write_bundle, bundle, options, tell)}
     else:
         endpoint = _endpoint(values)
         tell(f"exporting the endpoint {endpoint.name} of server {endpoint.server.run_file.pid}")
         yield {endpoint.name: partial(endpoint.export, **asdict(options), on_progress=tell)}
+
+
+def _check_early(values: argparse.Namespace) -> None:
+    """What would be found out only after the notebook has run."""
+    from nbserve.export.builders import find_builder
+
+    if values.build is not None:
+        find_builder()
+    if values.directory.exists() and not values.directory.is_dir():
+        raise ExportError(f"{values.directory} exists and is no folder: export to another one")
+
+
+def _bundle_in(path: Path) -> Path | None:
+    """The folder itself, or what an earlier export has of it."""
+    return next((bundle for bundle in (path, path / "bundle") if (bundle / HEAD).is_file()), None)
 
 
 def _write_bundle(bundle: Path, options: ExportOptions, tell: Tell, directory: Path) -> Exported:
