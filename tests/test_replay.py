@@ -101,7 +101,7 @@ def in_words(key: Any) -> str:
         ([1, 2, 3], [2, 3, 4], "$[0]: expected 1, got 2 (2 others differ)"),
         ({"a": 1}, {"a": 1, "b": 2}, "$.b: expected nothing, got 2"),
         ({"a b": 1}, {}, '$["a b"]: expected 1, got nothing'),
-        ([1, 2], [1, 2, 3], "$: expected 2 items, got 3"),
+        ([1, 2], [1, 2, 3], "$: expected a list of 2, got one of 3"),
         ("cat", "dog", '$: expected "cat", got "dog"'),
         (True, 1, "$: expected true, got 1"),
         (None, 0.0, "$: expected null, got 0.0"),

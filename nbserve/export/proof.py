@@ -49,7 +49,9 @@ def prove(
             stack.enter_context(_warming(head.path, pairs))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbserve-proof-")))
         options = ["--workers", str(min(config.workers, MOST_WORKERS))]
-        server = stack.enter_context(CleanServer(head.path, folder, options, _RECORD))
+        server = stack.enter_context(
+            CleanServer(head.path, folder, options, _RECORD if config.compile == "inductor" else {})
+        )
         url = f"{_start(server, config)}/predictions/{quote(head.name)}"
         found = _ask(server, url, pairs, tolerance, config, on_progress)
         if killed := server.stop():

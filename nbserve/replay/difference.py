@@ -162,7 +162,7 @@ def _of_objects(one: dict[str, Any], other: dict[str, Any], place: str, toleranc
 
 def _of_lists(one: list[Any], other: list[Any], place: str, tolerance: Tolerance) -> Iterator[Difference]:
     if len(one) != len(other):
-        yield Difference(place, f"{len(one)} items", f"{len(other)}")
+        yield Difference(place, f"a list of {len(one)}", f"one of {len(other)}")
         return
     largest = max((abs(number) for number in map(_float, [*one, *other]) if math.isfinite(number)), default=0.0)
     for index, (first, second) in enumerate(zip(one, other, strict=True)):
