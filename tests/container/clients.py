@@ -11,6 +11,7 @@ import struct
 import threading
 import urllib.request
 from collections import Counter
+from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -51,21 +52,22 @@ class Load:
             thread.join()
 
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection(self._place, timeout=30)
-        while not self._stopping.is_set():
-            try:
-                if connection.sock is None:
-                    connection.connect()
-            except ConnectionRefusedError:
-                return
-            try:
-                connection.request("POST", "/predictions/digits", self._golden.request_body, JSON)
-                answer = connection.getresponse()
-                answer.read()
-                self.statuses[answer.status] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(repr(error))
-                connection.close()
+        with closing(http.client.HTTPConnection(self._place, timeout=30)) as connection:
+            while not self._stopping.is_set():
+                try:
+                    if connection.sock is None:
+                        connection.connect()
+                except ConnectionRefusedError:
+                    # Nothing was sent, so nothing is lost.
+                    return
+                try:
+                    connection.request("POST", "/predictions/digits", self._golden.request_body, JSON)
+                    with connection.getresponse() as answer:
+                        answer.read()
+                    self.statuses[answer.status] += 1
+                except (OSError, http.client.HTTPException) as error:
+                    self.lost.append(repr(error))
+                    connection.close()
 
 
 def scrape_config(export: Path, target: str, folder: Path) -> Path:
