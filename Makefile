@@ -82,6 +82,6 @@ bench: $(VENV)/.bench  ## measure against other servers (needs wrk)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what make made
-	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/nbserve-containers"
+	$(PYTHON) -m tests.container.standin --remove
 	rm -rf $(VENV) .venvs extension/js/node_modules demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

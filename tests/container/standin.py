@@ -2,7 +2,7 @@
 
 `python -m tests.container.standin` installs podman and buildah (as root) and makes the image that stands in for Docker
 Hub's Python; with words behind `--` it then runs them as a command, in an environment where podman and buildah find it.
-All lies in one folder, which `make clean` removes.
+All lies in one folder, which `--remove` and `make clean` remove.
 """
 
 from __future__ import annotations
@@ -171,7 +171,18 @@ def _tell(text: str) -> None:
     sys.stderr.flush()
 
 
+def remove() -> None:
+    """All of it, and first what still runs."""
+    if folder().exists():
+        if shutil.which("podman"):
+            _ran(["podman", "rm", "--all", "--force"], _environment(_driver(_tell)))
+        shutil.rmtree(folder())
+
+
 def main(words: Sequence[str]) -> int:
+    if words == ["--remove"]:
+        remove()
+        return 0
     try:
         environment = prepare(_tell)
     except NotHere as error:
