@@ -84,7 +84,9 @@ class Endpoint:
         """Send one request and give the decoded answer (JSON: object, text: str, else bytes).
 
         `body`: bytes go as they are, str as text, anything else as JSON (arrays and tensors as nested lists).
-        The pair is recorded in the bundle: later versions must answer it too. Raises PredictError for an error answer.
+        The pair is recorded in the bundle: later versions must answer it too, and an export in the same way. With
+        `headers` it is not, as they may hold secrets, and the answer may hang on them. Raises PredictError for an error
+        answer.
         """
         data, kind = encode(body)
         sent = {"Content-Type": content_type or kind, **(headers or {})}
@@ -93,7 +95,8 @@ class Endpoint:
             received, answer_type = answer.read(), answer.content_type
         if answer.status >= 400:
             raise predict_error(answer.status, received)
-        Bundle.read(self.bundle).record(data, sent["Content-Type"], answer.status, received, answer_type)
+        if not headers:
+            Bundle.read(self.bundle).record(data, sent["Content-Type"], answer.status, received, answer_type)
         return decode(received, answer_type)
 
     def configure(self, **settings: Any) -> dict[str, Any]:

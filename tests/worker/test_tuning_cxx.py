@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbserve.worker.tuning import cxx, shipped
+from nbserve.worker.tuning import compiling, cxx, shipped
 from nbserve.worker.tuning.shipped import Kind
 
 Run = Callable[..., int]
@@ -144,6 +144,19 @@ def test_this_machine_is_of_its_own_kind(tmp_path: Path) -> None:
     here = Kind.here()
     assert here.runs(Kind.of(here.folder(tmp_path)))
     assert here == Kind.here()
+
+
+def test_without_a_compiler_the_error_says_what_image_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CppCompileError(Exception):
+        pass
+
+    monkeypatch.setenv("CXX", cxx.NAME)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    said = str(compiling.compile_error("inductor", CppCompileError("no")))
+    assert "finds none: install g++" in said
+    assert "--base docker.io/library/python:3." in said
+    monkeypatch.delenv("CXX")
+    assert "is it a recent one?" in str(compiling.compile_error("inductor", CppCompileError("no")))
 
 
 def test_only_instructions_make_a_kind_of_processor() -> None:

@@ -132,9 +132,7 @@ def _import(backend: str, package: Package) -> None:
 def _advice(backend: str, errors: list[BaseException]) -> str:
     kinds = {type(each).__name__ for each in errors}
     missing = next((each for each in errors if isinstance(each, ImportError)), None)
-    if "InvalidCxxCompiler" in kinds or (
-        "CppCompileError" in kinds and os.environ.get("CXX") == cxx.NAME and not cxx.has_compiler()
-    ):
+    if "InvalidCxxCompiler" in kinds or ("CppCompileError" in kinds and _only_remembers()):
         return (
             "compile is 'inductor', which needs a C++ compiler here and finds none: install g++ "
             "(apt-get install g++), or name one in CXX. For a container, export with an image that has one "
@@ -147,6 +145,11 @@ def _advice(backend: str, errors: list[BaseException]) -> str:
     if missing is not None:
         return f"compile is {backend!r}, which lacks a package ({missing})"
     return f"the handler works as it is written, but not compiled by {backend!r}: turn compile off, or try 'aot_eager'"
+
+
+def _only_remembers() -> bool:
+    """Whether all that can be compiled is what was compiled before the bundle was shipped."""
+    return os.environ.get("CXX") == cxx.NAME and not cxx.has_compiler()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
