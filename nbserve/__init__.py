@@ -46,12 +46,13 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    import importlib
-    import importlib.metadata
-
     if name == "__version__":
+        import importlib.metadata
+
         return importlib.metadata.version("nbserve-torch")
     if name in _LATER:
+        import importlib
+
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'nbserve' has no attribute {name!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import json
 import logging
@@ -10,15 +11,21 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TypedDict
+from typing import TYPE_CHECKING, TextIO, TypedDict
 
 from nbserve.config import LogFormat
 from nbserve.errors import NbserveError, StartError
+
+if TYPE_CHECKING:
+    Stream = logging.StreamHandler[TextIO]
+else:
+    Stream = logging.StreamHandler
 
 logger = logging.getLogger("nbserve.server")
 
 RING_LINES = 5_000
 MAX_LINE_BYTES = 64 * 1024
+TRACEBACK_LINE = "Traceback (most recent call last):"
 
 
 class LogLine(TypedDict):
@@ -90,6 +97,45 @@ def json_error(error: Exception) -> str:
     return json_line(time.time(), "ERROR", message)
 
 
+class Tracebacks:
+    """Makes one text of the lines of a traceback, which a worker prints one by one."""
+
+    def __init__(self) -> None:
+        self._begun: dict[object, list[str]] = {}
+
+    def join(self, who: object, line: str) -> str | None:
+        """The text that this line completes, which mostly is itself; None while a traceback goes on."""
+        lines = self._begun.get(who)
+        if lines is None:
+            if line != TRACEBACK_LINE:
+                return line
+            self._begun[who] = [line]
+            return None
+        lines.append(line)
+        # Its last line, with the error, is the first that is not indented.
+        if line.startswith(" "):
+            return None
+        return "\n".join(self._begun.pop(who))
+
+
+class JsonStream(Stream):
+    """Writes lines of JSON to stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self._tracebacks = Tracebacks()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (worker := getattr(record, "worker", None)) is not None:
+            text = self._tracebacks.join((record.__dict__.get("endpoint"), worker), text_of(record))
+            if text is None:
+                return
+            record = copy.copy(record)
+            record.msg, record.args, record.exc_info = text, (), None
+        super().emit(record)
+
+
 def text_of(record: logging.LogRecord) -> str:
     """What a record says, with the traceback that it carries."""
     if not record.exc_info:
@@ -99,8 +145,9 @@ def text_of(record: logging.LogRecord) -> str:
 
 def start_logging(logbook: LogBook, log_format: LogFormat = "text") -> None:
     """Send the server's log to the ring and to stderr; with `json` what libraries log or warn of too."""
-    stream = logging.StreamHandler()
-    stream.setFormatter(JsonFormatter() if log_format == "json" else LineFormatter())
+    stream: logging.Handler = JsonStream() if log_format == "json" else logging.StreamHandler()
+    if log_format == "text":
+        stream.setFormatter(LineFormatter())
     logger.handlers[:] = [logbook, stream]
     logger.setLevel(logging.INFO)
     logger.propagate = False

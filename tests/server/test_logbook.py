@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbserve.errors import ConfigError, StartError
-from nbserve.server.logbook import JsonFormatter, LineFormatter, LogBook, json_error
+from nbserve.server.logbook import JsonFormatter, JsonStream, LineFormatter, LogBook, json_error
 
 
 def record(text: str, level: int = logging.INFO, error: BaseException | None = None, **extra: Any) -> logging.LogRecord:
@@ -54,6 +54,17 @@ def test_a_traceback_is_part_of_the_line(formatter: logging.Formatter) -> None:
     message = json.loads(line)["message"] if isinstance(formatter, JsonFormatter) else line
     assert "it failed\nTraceback" in message
     assert message.endswith("KeyError: 'weights'")
+
+
+def test_a_traceback_that_a_worker_prints_is_one_message(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = JsonStream()
+    lines = ["Traceback (most recent call last):", '  File "a.py", line 1', "    f()", "ValueError: no", "after"]
+    for number, line in enumerate(lines):
+        stream.emit(record(line, endpoint="digits", worker=0))
+        stream.emit(record(f"beside {number}", endpoint="digits", worker=1))
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["message"] for line in said if line["worker"] == 0] == ["\n".join(lines[:4]), "after"]
+    assert [line["message"] for line in said if line["worker"] == 1] == [f"beside {number}" for number in range(5)]
 
 
 def test_the_ring_keeps_tracebacks_too() -> None:
