@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine, in a process of its own, which ends with its stdin.
 
-`python cluster.py` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"} and
-{"do": "kill", "node": ID}. Ray's threads, warnings and signal handlers stay out of the tests' own process.
+`python cluster.py` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"},
+{"do": "kill", "node": ID} and {"do": "config", "config": {...}}. Ray's threads, warnings and signal handlers stay out
+of the tests' own process.
 """
 
 from __future__ import annotations
@@ -47,11 +48,24 @@ def add(cluster: Any, nodes: dict[str, Any]) -> None:
     nodes[node.node_id] = node
 
 
-def obey(cluster: Any, nodes: dict[str, Any], command: dict[str, str]) -> None:
+def obey(cluster: Any, nodes: dict[str, Any], command: dict[str, Any]) -> None:
     if command["do"] == "add":
         add(cluster, nodes)
-    else:
+    elif command["do"] == "kill":
         cluster.remove_node(nodes.pop(command["node"]), allow_graceful=False)
+    else:
+        deploy_config(cluster, command["config"])
+
+
+def deploy_config(cluster: Any, config: dict[str, Any]) -> None:
+    import ray
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    ray.init(cluster.address, namespace="serve", ignore_reinit_error=True)
+    serve.start()
+    _get_global_client().deploy_apps(ServeDeploySchema(**config), _blocking=True)
 
 
 def told(nodes: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         self._ask({"do": "kill", "node": node})
 
+    def deploy_config(self, config: dict[str, Any]) -> None:
+        """What `serve deploy` asks the dashboard for, which these clusters do without."""
+        self._ask({"do": "config", "config": config})
+
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `nbserve ray`."""
         line = [sys.executable, "-m", "nbserve", "ray", *words, f"--address={self.address}"]
@@ -59,9 +63,11 @@ class Cluster:
         assert self._child.stdin is not None
         self._child.stdin.close()
         self._child.wait(STOP_LIMIT_S)
+        assert self._child.stdout is not None
+        self._child.stdout.close()
         self._log.close()
 
-    def _ask(self, command: dict[str, str]) -> None:
+    def _ask(self, command: dict[str, Any]) -> None:
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps(command) + "\n")
         self._child.stdin.flush()

@@ -16,12 +16,15 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import yaml
 
 import nbserve
 from nbserve.bundle.bundle import Bundle, Golden
 from nbserve.capture.capture import capture
 from nbserve.deployment import Server
+from nbserve.export import rayserve
 from nbserve.replay import replay
+from tests.export.plans import make_plan
 from tests.ray.conftest import Cluster
 from tests.served import wait_until
 
@@ -130,17 +133,12 @@ def test_requests_share_batches_and_a_bad_row_fails_alone(running: Running) -> N
     assert answers[31].json()["type"] == "HandlerFailed"
 
 
-def test_settings_change_while_replicas_go_on_and_limits_hold(cluster: Cluster, running: Running) -> None:
-    before = running.pids()
-    redeploy(cluster, running, "--max-batch-size=1", "--queue-size=1", "--response-timeout-s=0.005")
-    late = running.ask()
-    assert (late.status_code, late.json()["type"]) == (504, "ResponseTimeout")
-    redeploy(cluster, running, "--max-batch-size=1", "--queue-size=1")
-    answers = running.ask_at_once([[1, 2, 3]] * 48)
-    assert {answer.headers["x-batch"] for answer in answers if answer.status_code == 200} == {"1"}
-    assert {answer.status_code for answer in answers} == {200, 503}
-    redeploy(cluster, running)
-    assert running.pids() == before
+def test_its_metrics_are_shown_by_the_nodes(cluster: Cluster, running: Running) -> None:
+    wait_until(lambda: "ray_asked_rows" in scraped(cluster))
+    shown = scraped(cluster)
+    for name in ("requests_total", "request_latency_seconds_bucket", "batch_size_bucket", "stage_seconds_bucket"):
+        assert f"ray_nbserve_{name}" in shown
+    assert 'endpoint="h"' in shown
 
 
 def test_a_node_dies_under_load_and_little_is_lost(cluster: Cluster, running: Running) -> None:
@@ -165,12 +163,22 @@ def test_a_node_dies_under_load_and_little_is_lost(cluster: Cluster, running: Ru
     replay(f"{running.url}/predictions/h", running.golden).raise_for_difference()
 
 
-def test_its_metrics_are_shown_by_the_nodes(cluster: Cluster, running: Running) -> None:
-    wait_until(lambda: "ray_asked_rows" in scraped(cluster))
-    shown = scraped(cluster)
-    for name in ("requests_total", "request_latency_seconds_bucket", "batch_size_bucket", "stage_seconds_bucket"):
-        assert f"ray_nbserve_{name}" in shown
-    assert 'endpoint="h"' in shown
+def test_the_exported_files_deploy_and_replicas_go_on_with_new_settings(
+    cluster: Cluster, running: Running, tmp_path: Path
+) -> None:
+    config = exported(running.bundle, tmp_path)
+    cluster.deploy_config(config)
+    wait_until(lambda: len(running.pids()) == 2)
+    replay(f"{running.url}/predictions/h", running.golden).raise_for_difference()
+    before = running.pids()
+    (deployment,) = config["applications"][0]["deployments"]
+    deployment["user_config"] |= {"max_batch_size": 1, "response_timeout_s": 5.0}
+    deployment |= {"max_ongoing_requests": 1, "max_queued_requests": 1}
+    cluster.deploy_config(config)
+    wait_until(lambda: 503 in {answer.status_code for answer in running.ask_at_once([[1, 2, 3]] * 24)})
+    answers = running.ask_at_once([[1, 2, 3]] * 24)
+    assert {answer.headers["x-batch"] for answer in answers if answer.status_code == 200} == {"1"}
+    assert {answer.headers["x-pid"] for answer in answers if answer.status_code == 200} <= before
 
 
 def test_what_does_not_start_says_why_and_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
@@ -216,9 +224,18 @@ def recorded(bundle: Bundle) -> list[Golden]:
         server.stop()
 
 
-def redeploy(cluster: Cluster, running: Running, *words: str) -> None:
-    done = cluster.command("deploy", str(running.bundle), "--replicas=2", *words)
-    assert done.returncode == 0, done.stderr
+def exported(bundle: Path, folder: Path) -> dict[str, Any]:
+    """The files of an export in a zip that all nodes reach, and the config that names it."""
+    found = Bundle.read(bundle)
+    plan = make_plan(found.name, version=found.version, workers=2, max_batch_size=8)
+    for name, text in rayserve.files(plan).items():
+        (folder / name).write_text(text)
+    shutil.copytree(bundle, folder / "bundle")
+    archive = shutil.make_archive(str(folder.parent / "exported"), "zip", folder.parent, folder.name)
+    config: dict[str, Any] = yaml.safe_load((folder / "ray_serve.yaml").read_text())
+    config.pop("http_options")
+    config["applications"][0]["runtime_env"] = {"working_dir": f"file://{archive}"}
+    return config
 
 
 @dataclass
