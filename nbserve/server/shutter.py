@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -10,21 +11,25 @@ _TRIES = 16
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def take_the_last(listener: socket.socket) -> tuple[list[socket.socket], socket.socket | None]:
-    """Accept who waits at a listener that is closed right after; also gives what is to be closed after that.
+def take_the_last(fd: int) -> tuple[list[socket.socket], socket.socket | None]:
+    """Accept who waits at a listening socket that is closed right after; also gives what is to be closed after that.
 
     Closing resets the connections that wait, and their clients have sent requests already. So the queue is emptied, and
     then filled with a connection of our own: Linux lets nobody else in while it is full.
     """
-    taken = _accepted(listener)
-    if sys.platform != "linux":
-        return taken, None
-    listener.listen(0)
-    for _ in range(_TRIES):
+    taken: list[socket.socket] = []
+    # Where there is no descriptor left for it, closing has to do.
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as listener:
         taken += _accepted(listener)
-        if (plug := _plugged(listener)) is not None:
-            return taken, plug
-    return taken + _accepted(listener), None
+        if sys.platform != "linux":
+            return taken, None
+        listener.listen(0)
+        for _ in range(_TRIES):
+            taken += _accepted(listener)
+            if (plug := _plugged(listener)) is not None:
+                return taken, plug
+        taken += _accepted(listener)
+    return taken, None
 
 
 def _accepted(listener: socket.socket) -> list[socket.socket]:

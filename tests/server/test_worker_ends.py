@@ -108,8 +108,10 @@ def test_what_waits_is_refused_when_no_worker_will_ever_start(monkeypatch: pytes
         script.exit(signal.SIGSEGV)
         version.submit(asked := request())
         await until(lambda: len(stage.scripts) == 2)
+        assert not version.is_given_up
         _cannot_start(stage.scripts[1])
         reply = await asked.reply
+        assert version.is_given_up
         assert reply.status == 503
         assert b"no worker of h can be started" in reply.body
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import socket
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from nbserve.config import ServerConfig
@@ -83,19 +82,17 @@ class HttpServer:
         self.is_draining = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            taken, plugs = [], []
-            for part in listener.sockets:
-                with socket.socket(fileno=os.dup(part.fileno())) as twin:
-                    last, plug = take_the_last(twin)
-                taken += last
-                plugs += [plug] if plug is not None else []
+            last = [take_the_last(part.fileno()) for part in listener.sockets]
             if isinstance(listener, asyncio.Server):
                 await self._begin_accepted(listener)
             listener.close()
-            for plug in plugs:
-                plug.close()
-            for client in taken:
-                await self.loop.connect_accepted_socket(self._connection, client)
+            for taken, plug in last:
+                if plug is not None:
+                    plug.close()
+                for client in taken:
+                    # It may have left meanwhile.
+                    with suppress(OSError):
+                        await self.loop.connect_accepted_socket(self._connection, client)
 
     async def _begin_accepted(self, listener: asyncio.Server) -> None:
         """Let asyncio begin the connections that it has accepted: it trips over them when their listener is closed."""
