@@ -12,6 +12,7 @@ import orjson
 
 from nbserve.config import EndpointConfig
 from nbserve.options import add_settings, number, settings_of
+from nbserve.ray import check_installed
 from nbserve.ray.options import RayOptions
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ def _deploy(values: argparse.Namespace) -> int:
         settings=settings_of(values, EndpointConfig),
     )
     if values.build_config_only:
-        from nbserve.ray.config_file import config_text
+        from nbserve.export.rayserve import config_text
 
         print(config_text(values.bundle, options), end="")
         return 0
+    check_installed()
     from nbserve.ray.deploy import deploy
 
     deployed = deploy(values.bundle, options, _tell)
@@ -112,6 +114,7 @@ def _deploy(values: argparse.Namespace) -> int:
 
 
 def _delete(values: argparse.Namespace) -> int:
+    check_installed()
     from nbserve.ray.deploy import delete
 
     delete(values.name, values.address)

@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbserve.errors import RayError
+
 if TYPE_CHECKING:
     from ray.serve import Application
 
-__all__ = ["application"]
+__all__ = ["application", "check_installed", "from_args"]
 
 
 def application(
@@ -33,6 +35,7 @@ def application(
     Ray's `autoscaling_config` in `autoscaling` lets there be. Each reserves `cpus` (default: `threads_per_worker`, or
     1) and `gpus` (default: 1 where the setting `device` says cuda). `name` is what the deployment is called.
     """
+    check_installed()
     from nbserve.ray.app import build
 
     return build(
@@ -44,3 +47,18 @@ def application(
         gpus=gpus,
         name=name,
     )
+
+
+def from_args(args: Mapping[str, Any]) -> Application:
+    """What a Serve config names that has no module of its own: `args` are `bundle` and `settings`."""
+    return application(args["bundle"], settings=args.get("settings"))
+
+
+def check_installed() -> None:
+    """Raise RayError where there is no Ray."""
+    try:
+        from ray import serve  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "nbserve":
+            raise
+        raise RayError("Ray is not installed here: pip install 'nbserve-torch[ray]'") from None
