@@ -88,6 +88,11 @@ class CleanServer:
         _, error, text = f"\n{log}".rpartition("\nnbserve: ")
         return (text if error else log)[-SHOWN_CHARACTERS:]
 
+    def last_failure(self) -> str:
+        """What its log says of the last request that failed, with the traceback; nothing when none did."""
+        _, failed, text = self._log.read_text(errors="replace").rpartition(" failed: ")
+        return text.strip()[:SHOWN_CHARACTERS] if failed else ""
+
     @property
     def _log(self) -> Path:
         return self._folder / "server.log"

@@ -54,10 +54,11 @@ def prove(
         )
         url = f"{_start(server, config)}/predictions/{quote(head.name)}"
         found = _ask(server, url, pairs, tolerance, config, on_progress)
+        failure = server.last_failure()
         if killed := server.stop():
             raise ExportError(f"{head.name} left behind what had to be killed: {', '.join(killed)}")
     if found.mismatch is not None:
-        raise GoldenMismatch(_explained(found.mismatch, head.name))
+        raise GoldenMismatch(_explained(found.mismatch, failure, head.name))
     on_progress(_summary(found, head.name))
     return found.checked
 
@@ -67,7 +68,7 @@ def _start(server: CleanServer, config: EndpointConfig) -> str:
         return server.ready(config.start_timeout_s * min(config.workers, MOST_WORKERS) + START_MARGIN_S)
     except ExportError as error:
         text = f"the bundle does not start in a clean process, so it would not in a container: {error}"
-        raise ExportError(f"{text}{_start_hint(str(error))}") from None
+        raise ExportError(f"{text}{_hint(str(error))}") from None
 
 
 def _ask(
@@ -135,16 +136,16 @@ def _summary(found: Replay, name: str) -> str:
     return f"it answers {answers} as the notebook did"
 
 
-def _explained(mismatch: Mismatch, name: str) -> str:
+def _explained(mismatch: Mismatch, failure: str, name: str) -> str:
     text = f"in a clean process, {mismatch}"
     if mismatch.changes:
         return f"{text} Leave it out of the answer, or out of the comparison: ignore '{mismatch.difference.place}'."
     if mismatch.received.status >= 500:
-        return text
+        return f"{text}\n{failure}{_hint(failure)}".rstrip()
     return f"{text}\nIf the notebook answers so too by now, ask it again (%serve predict {name} ...) and export again."
 
 
-def _start_hint(error: str) -> str:
+def _hint(error: str) -> str:
     """What an error that comes only outside the notebook means."""
     if module := re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", error):
         return (

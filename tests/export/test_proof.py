@@ -109,6 +109,8 @@ class H(nbserve.Handler):
 
     def handle(self, requests, context):
         self.count += 1
+        if "file" in requests:
+            open("no" + "tes.csv")
         return [{"count": self.count, "double": request * 2} for request in requests]
 """
 
@@ -123,6 +125,11 @@ def test_another_answer_stops_the_export_and_names_the_request(make_bundle: Make
         "Asked again it answers 3: what is new in each answer, such as an id, a time or a random number, cannot be "
         "compared. Leave it out of the answer, or out of the comparison: ignore '$.count'."
     )
+    with pytest.raises(GoldenMismatch) as failure:
+        prove(bundle.path, [pair("file", 1)])
+    assert "status: expected 200, got 500 (" in str(failure.value)
+    assert 'File "test.ipynb, cell 1", line 10, in handle' in str(failure.value)
+    assert str(failure.value).endswith("load the file in a cell, and use what was loaded.")
     said: list[str] = []
     assert prove(bundle.path, [pair(3, {"count": 7, "double": 6})], said.append, ["$.count"]) == 1
     assert said[-1] == "it answers the recorded request as the notebook did"
@@ -203,5 +210,5 @@ def test_what_is_compiled_is_warmed_with_the_requests_which_stay_out_of_the_bund
     ],
 )
 def test_errors_that_come_only_outside_the_notebook_are_explained(error: str, hint: str) -> None:
-    assert hint in proof._start_hint(error)
-    assert bool(hint) == bool(proof._start_hint(error))
+    assert hint in proof._hint(error)
+    assert bool(hint) == bool(proof._hint(error))
