@@ -11,11 +11,10 @@ import json
 import os
 import socket
 import sys
-import time
 from typing import Any
 
 NODE_MEMORY_BYTES = 80 * 1024 * 1024
-START_LIMIT_S = 120.0
+PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
 
 
 def main() -> None:
@@ -73,13 +72,11 @@ def told(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings() -> dict[str, Any]:
-    """A raylet that is told its agents' ports does not wait until they have imported everything."""
-    ports = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", "dashboard_agent_listen_port")
     return {
         # Not 127.0.0.1, which Ray takes for this machine under its other name.
         "node_ip_address": "127.0.0.2",
         "object_store_memory": NODE_MEMORY_BYTES,
-        **{name: free_port() for name in ports},
+        **{name: free_port() for name in PORTS},
     }
 
 
@@ -91,21 +88,21 @@ def free_port() -> int:
 
 
 def wait_longer() -> None:
-    """A node gives itself half a minute to start, and the other tests may have both cores."""
-    from ray._private import services
+    """A raylet gives its agents 15 s to import all they want, and dies; the other tests may have both cores.
 
-    get_node = services.get_node
+    So it is told their ports, which it waits for, before it starts.
+    """
+    from ray._private.node import Node
+    from ray._raylet import persist_port
 
-    def patient(*arguments: Any) -> Any:
-        deadline = time.monotonic() + START_LIMIT_S
-        while True:
-            try:
-                return get_node(*arguments)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
+    start_raylet = Node.start_raylet
 
-    services.get_node = patient
+    def start(node: Any, *arguments: Any, **more: Any) -> None:
+        for name in PORTS:
+            persist_port(node.get_session_dir_path(), node.node_id, name, getattr(node._ray_params, name))
+        start_raylet(node, *arguments, **more)
+
+    Node.start_raylet = start
 
 
 if __name__ == "__main__":
