@@ -152,6 +152,8 @@ def _hint(error: str) -> str:
             f"\nOnly the notebook's process finds {module[1]}: it is neither in the bundle nor installed as a package. "
             "Import it in a cell by name, so that it is captured, or install it."
         )
+    if error.endswith("No module named nbserve"):
+        return "\nInstall nbserve here: it is found only through PYTHONPATH or the folder that this runs in."
     if "FileNotFoundError: " in error:
         return "\nOnly the bundle is there when it runs elsewhere: load the file in a cell, and use what was loaded."
     return ""

@@ -143,7 +143,7 @@ def test_a_server_that_cannot_even_begin_is_quoted(
     program.write_text("#!/bin/sh\necho No module named nbserve >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(ExportError, match="not in a container: No module named nbserve"):
+    with pytest.raises(ExportError, match="not in a container: No module named nbserve\nInstall nbserve here"):
         prove(bundle.path, [])
 
 

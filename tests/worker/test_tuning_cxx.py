@@ -159,6 +159,11 @@ def test_without_a_compiler_the_error_says_what_image_has_one(monkeypatch: pytes
     assert "is it a recent one?" in str(compiling.compile_error("inductor", CppCompileError("no")))
 
 
+def test_where_nothing_may_be_run_the_error_says_how_to_allow_it() -> None:
+    error = OSError("/tmp/cache/a.so: failed to map segment from shared object")
+    assert "--tmpfs /tmp:exec" in str(compiling.compile_error("inductor", error))
+
+
 def test_only_instructions_make_a_kind_of_processor() -> None:
     lines = ["processor : 0", "flags\t\t: fpu vme sse4_2 avx avx512f hypervisor bmi1 ibpb pni", "flags : amx_tile"]
     assert shipped._chosen(lines) == {"sse4_2", "avx", "avx512f", "bmi1"}

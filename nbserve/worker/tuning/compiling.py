@@ -140,6 +140,11 @@ def _advice(backend: str, errors: list[BaseException]) -> str:
         )
     if "CppCompileError" in kinds:
         return "compile is 'inductor', and the C++ compiler failed on what it wrote: is it a recent one?"
+    if any("failed to map segment" in str(each) for each in errors):
+        return (
+            "compile is 'inductor', and nothing may be run from the folder where it keeps what it made: in a container "
+            "take --tmpfs /tmp:exec, or set NBSERVE_CACHE_DIR to another folder"
+        )
     if "TritonMissing" in kinds:
         return "compile is 'inductor', which needs triton for a GPU: pip install triton"
     if missing is not None:
