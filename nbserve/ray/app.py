@@ -28,7 +28,7 @@ def build(
     place: str | None = None,
 ) -> serve.Application:
     """See `nbserve.ray.application`; `place` is where the replicas have the bundle, when that is not here."""
-    bundle = Bundle.read(bundle_path)
+    bundle = Bundle.read(Path(bundle_path))
     config = EndpointConfig().changed({**bundle.settings, **(settings or {})})
     options = mapping.deployment_options(config, replicas=replicas, autoscaling=autoscaling, cpus=cpus, gpus=gpus)
     deployment = serve.deployment(Replica, name=name or bundle.name, **options)

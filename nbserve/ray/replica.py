@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,17 @@ def _spec(bundle: Bundle, config: EndpointConfig) -> WorkerSpec:
         dtype=config.dtype,
         channels_last=config.channels_last,
         inference_mode=config.inference_mode,
+        compile_cache=_compile_cache() if config.compile else None,
     )
+
+
+def _compile_cache() -> str | None:
+    """What a replica compiles is there for the next one on this node, where there is a folder for it."""
+    from nbserve.server.specs import make_compile_cache
+
+    with suppress(OSError, RuntimeError):
+        return str(make_compile_cache())
+    return None
 
 
 def _rank(context: Any) -> int:
