@@ -15,7 +15,7 @@ from tests.server.rawhttp import WAIT_S, Running, Start, get, post, until
 
 pytestmark = pytest.mark.process
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Asker(threading.Thread):

@@ -141,7 +141,7 @@ def test_a_second_signal_ends_what_the_first_would_wait_for(make_bundle, wait_un
     connection.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_server_that_is_still_starting_ends_when_it_is_told_to(make_bundle, wait_until, number):
     process = subprocess.Popen([sys.executable, "-m", "nbserve", "serve", str(make_bundle(SLOW).path)])
     wait_until(Server.find)
