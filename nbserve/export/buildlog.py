@@ -8,6 +8,7 @@ from collections.abc import Sequence
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DOCKER_PREFIX = re.compile(r"^#\d+ (?:\d+\.\d+ )?")
 _STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP (\d+/\d+: .*)|^\[[^\]]*\d+/\d+\] .*")
+_MOUNTS = re.compile(r"(?<=RUN )(?: *--mount=\S+ +)+")
 _PIP = re.compile(r"^ *(?:(?:Collecting|Downloading|Building wheel) \S+|Installing collected|Successfully installed)")
 _MATTERS = re.compile(
     r"error|denied|failed|exit status|exit code|killed|cannot|could not|no such|not found|unable", re.IGNORECASE
@@ -46,7 +47,7 @@ def clean(line: str) -> str:
 
 def progress(line: str) -> str | None:
     """What of a cleaned line is news: a step that begins, a package that comes."""
-    text = _DOCKER_PREFIX.sub("", line)
+    text = _MOUNTS.sub("", _DOCKER_PREFIX.sub("", line))
     if step := _STEP.match(text):
         return (step.group(1) or text)[:_SHOWN_CHARS]
     return text.strip()[:_SHOWN_CHARS] if _PIP.match(text) else None

@@ -27,6 +27,10 @@ UNTRUSTED = (
     ("line", "told"),
     [
         ("STEP 1/6: FROM python AS environment\n", "1/6: FROM python AS environment"),
+        (
+            "STEP 6/6: RUN --mount=type=cache,target=/x --mount=type=secret,id=y     python -m venv",
+            "6/6: RUN python -m venv",
+        ),
         ("[2/2] STEP 4/15: COPY bundle /opt\n", "4/15: COPY bundle /opt"),
         ("#9 [environment 5/6] RUN python -m venv /opt\n", "[environment 5/6] RUN python -m venv /opt"),
         ("#9 12.34 Collecting torch==2.9.0 (from -r requirements.lock (line 20))\n", "Collecting torch==2.9.0"),
