@@ -56,6 +56,10 @@ def test_tolerances_and_places(server: Web, golden: Path) -> None:
     assert cli.main(["verify", server.url, file, "--rtol", "0.2"]) == 0
     assert cli.main(["verify", server.url, file, "--atol", "0.2"]) == 0
     assert cli.main(["verify", server.url, file, "--ignore", "$"]) == 0
+    rounded = write(golden, pair(0.5, 1.02))
+    assert cli.main(["verify", server.url, rounded]) == 1
+    assert cli.main(["verify", server.url, rounded, "--dtype", "bfloat16"]) == 0
+    assert cli.main(["verify", server.url, rounded, "--dtype", "bfloat16", "--rtol", "0.001"]) == 1
 
 
 def test_all_of_it_for_programs(server: Web, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbserve.bundle.bundle import Golden, read_golden
+from nbserve.config import DTYPES
 from nbserve.errors import BundleError, ConfigError
 from nbserve.replay import FLOAT32, Mismatch, Replay, Tolerance, replay
 from nbserve.replay.client import ANSWER_LIMIT_S
@@ -39,22 +41,25 @@ def add(verbs: Verbs) -> None:
     )
     verify.add_argument("url", metavar="URL", help="where predictions are asked for, or a server with one endpoint")
     verify.add_argument("golden", metavar="GOLDEN", type=Path, help="the golden.jsonl with requests and answers")
-    _add_number(verify, "--rtol", FLOAT32.relative, "share of a number that it may be off")
-    _add_number(verify, "--atol", FLOAT32.absolute, "how much any number may be off")
+    verify.add_argument(
+        "--dtype", choices=DTYPES, default="", help="allow for rounding in this type (default: float32)"
+    )
+    _add_number(verify, "--rtol", None, f"share of a number that it may be off (float32: {FLOAT32.relative:g})")
+    _add_number(verify, "--atol", None, f"how much any number may be off (float32: {FLOAT32.absolute:g})")
     verify.add_argument(
         "--ignore", action="append", default=[], metavar="PLACE", help="not compared: $.id, or $.rows[*].id in each row"
     )
     verify.add_argument(
         "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="sent along"
     )
-    _add_number(verify, "--wait", 0.0, "seconds to wait until it is ready")
-    _add_number(verify, "--timeout", ANSWER_LIMIT_S, "seconds to wait for each answer")
+    _add_number(verify, "--wait", 0.0, "seconds to wait until it is ready (default: 0)")
+    _add_number(verify, "--timeout", ANSWER_LIMIT_S, f"seconds to wait for each answer (default: {ANSWER_LIMIT_S:g})")
     verify.add_argument("--json", action="store_true", help="print everything, for programs")
     verify.set_defaults(run=_verify)
 
 
-def _add_number(verify: argparse.ArgumentParser, option: str, default: float, text: str) -> None:
-    verify.add_argument(option, type=_number, default=default, metavar="X", help=f"{text} (default: {default:g})")
+def _add_number(verify: argparse.ArgumentParser, option: str, default: float | None, text: str) -> None:
+    verify.add_argument(option, type=_number, default=default, metavar="X", help=text)
 
 
 def _number(text: str) -> float:
@@ -77,7 +82,7 @@ def _verify(values: argparse.Namespace) -> int:
         found = replay(
             values.url,
             pairs,
-            Tolerance(values.rtol, values.atol, ignore=frozenset(values.ignore)),
+            _tolerance(values),
             headers=dict(values.header),
             limit_s=values.timeout or ANSWER_LIMIT_S,
             wait_s=values.wait,
@@ -92,6 +97,11 @@ def _verify(values: argparse.Namespace) -> int:
     else:
         print(found)
     return 1 if found.mismatch else 0
+
+
+def _tolerance(values: argparse.Namespace) -> Tolerance:
+    given = {"relative": values.rtol, "absolute": values.atol, "ignore": frozenset(values.ignore)}
+    return replace(Tolerance.of_dtype(values.dtype), **{name: each for name, each in given.items() if each is not None})
 
 
 def _way_out(mismatch: Mismatch) -> str:

@@ -50,12 +50,13 @@ def commands(plan: Plan, folder: str = ".") -> tuple[str, ...]:
     # What a compiler made is loaded from there, which Docker forbids unless it is told.
     writable = "/tmp:exec" if plan.settings["compile"] else "/tmp"
     gpu = " --gpus all" if plan.is_gpu else ""
-    ignored = "".join(f" --ignore {shlex.quote(place)}" for place in plan.ignore)
+    dtype = f" --dtype {plan.settings['dtype']}" if plan.settings["dtype"] else ""
+    words = dtype + "".join(f" --ignore {shlex.quote(place)}" for place in plan.ignore)
     ports = " ".join(f"-p 127.0.0.1:{port}:{port}" for port in (plan.port, METRICS_PORT))
     return (
         f"docker build -t {image} {shlex.quote(folder)}",
         f"docker run --rm --read-only --tmpfs {writable} --cap-drop ALL{gpu} {ports} {image}",
-        f"nbserve verify http://127.0.0.1:{plan.port}/predictions/{plan.name} {shlex.quote(golden)}{ignored} --wait 60",
+        f"nbserve verify http://127.0.0.1:{plan.port}/predictions/{plan.name} {shlex.quote(golden)}{words} --wait 60",
     )[: 3 if plan.golden_count else 2]
 
 

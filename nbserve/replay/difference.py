@@ -110,15 +110,10 @@ def media_type(content_type: str) -> str:
 
 def shown(body: bytes) -> str:
     """A body in a few words."""
-    try:
-        text = body[: 4 * SHOWN].decode("utf-8", "ignore" if len(body) > 4 * SHOWN else "strict")
-    except UnicodeDecodeError:
+    text = " ".join(body[: 4 * SHOWN].decode("utf-8", "replace").split())
+    if not text[:SHOWN].isprintable() or "\N{REPLACEMENT CHARACTER}" in text[:SHOWN]:
         text = ""
-    if not text.isprintable() and not text.replace("\n", " ").isprintable():
-        text = ""
-    if not text:
-        return f"{len(body)} bytes" if body else "an empty body"
-    return _cut(" ".join(text.split()))
+    return _cut(text) or (f"{len(body)} bytes" if body else "an empty body")
 
 
 def error_text(body: bytes) -> str:

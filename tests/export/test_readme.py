@@ -38,6 +38,7 @@ def test_the_commands_build_run_and_verify() -> None:
         in run
     )
     assert verify == "nbserve verify http://127.0.0.1:80/predictions/digits 'out dir/golden.jsonl' --wait 60"
+    assert readme.commands(plan({"dtype": "bfloat16"}))[2].endswith("golden.jsonl --dtype bfloat16 --wait 60")
     assert readme.commands(plan(ignore=("$.id",)))[2].endswith("golden.jsonl --ignore '$.id' --wait 60")
     assert all(command in _text() for command in readme.commands(plan()))
     assert "--gpus" not in _text()
