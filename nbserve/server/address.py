@@ -10,5 +10,10 @@ def url_of(host: str, port: int) -> str:
 
 
 def own_url(host: str, port: int) -> str:
-    """Where this machine reaches a listener on all of its addresses."""
-    return url_of(_LOOPBACK.get(host, host), port)
+    """Where this machine reaches a listener."""
+    return url_of(own_host(host), port)
+
+
+def own_host(host: str) -> str:
+    """The address for who is on this machine, where a listener has all of its addresses."""
+    return _LOOPBACK.get(host, host)

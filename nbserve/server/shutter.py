@@ -7,8 +7,9 @@ import socket
 import sys
 from contextlib import suppress
 
+from nbserve.server.address import own_host
+
 _TRIES = 16
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def take_the_last(fd: int) -> tuple[list[socket.socket], socket.socket | None]:
@@ -47,7 +48,7 @@ def _plugged(listener: socket.socket) -> socket.socket | None:
     plug = socket.socket(listener.family, socket.SOCK_STREAM)
     plug.setblocking(False)
     with suppress(OSError):
-        plug.connect_ex((_LOOPBACK.get(host, host), port, *rest))
+        plug.connect_ex((own_host(host), port, *rest))
         # Between sockets of one machine it is connected at once or not at all.
         plug.getpeername()
         return plug

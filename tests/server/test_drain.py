@@ -138,3 +138,22 @@ def test_who_connected_before_the_end_is_served_and_later_ones_are_refused(start
     with pytest.raises(ConnectionRefusedError):
         server.connect()
     assert drained.result(WAIT_S)
+
+
+def test_who_waits_to_be_accepted_is_answered_too(start: Start) -> None:
+    server = start()
+    has_begun, goes_on = threading.Event(), threading.Event()
+
+    async def drain() -> bool:
+        has_begun.set()
+        goes_on.wait(WAIT_S)
+        return await server.server.drain(WAIT_S)
+
+    drained = asyncio.run_coroutine_threadsafe(drain(), server.loop)
+    has_begun.wait(WAIT_S)
+    clients = [server.connect() for _ in range(5)]
+    for client in clients:
+        client.send(post("/echo", b"waited"))
+    goes_on.set()
+    assert [client.reply().headers["connection"] for client in clients] == ["close"] * 5
+    assert drained.result(WAIT_S)
