@@ -147,12 +147,14 @@ class Server:
 
     def stop(self, limit_s: float = STOP_LIMIT_S) -> None:
         """End the server after the requests in flight; done when the process is gone."""
+        # Its run file goes a little earlier.
+        known = self._read_run_file()
         try:
             self.call("POST", "/stop")
         except ServerGone:
             pass  # It is what was asked for.
         deadline = time.monotonic() + limit_s
-        while self.is_alive():
+        while self.is_alive() or (known is not None and known.is_alive()):
             if time.monotonic() > deadline:
                 raise NbserveError(f"server {self.server_id} still runs {limit_s:g} s after it was told to stop")
             time.sleep(POLL_S)

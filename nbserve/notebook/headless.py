@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
@@ -116,9 +117,12 @@ def execute(
             try:
                 for index, step in steps:
                     _run(client, index, step, on_step, path)
-            except BaseException:
+            except BaseException as error:
                 # It may be busy still, and nobody waits for that.
                 client.shutdown_kernel = "immediate"
+                if isinstance(error, KeyboardInterrupt):
+                    # What was interrupted would complain at the end that its kernel died.
+                    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
                 raise
             finally:
                 at_end()
