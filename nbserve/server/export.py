@@ -18,7 +18,7 @@ from nbserve.errors import Conflict, Unavailable
 from nbserve.server.logbook import logger
 
 # Enough to end what it started, and to take away what it wrote.
-STOP_LIMIT_S = 15.0
+STOP_LIMIT_S = 30.0
 # A build says much, and each line of the endpoint's stream tells of it again.
 MOST_LINES, MOST_LINE_LENGTH = 30, 200
 _MOST_LINE_BYTES = 2**20

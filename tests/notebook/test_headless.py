@@ -190,7 +190,7 @@ def test_an_interrupt_leaves_nothing(
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(marker.exists)
         process.send_signal(signal.SIGTERM)
-        out, told = process.communicate(timeout=60)
+        out, told = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, ""), told
     assert told.splitlines()[-1].startswith("[3/3] import pathlib, time")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nb.ipynb", "waits"]
