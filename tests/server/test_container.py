@@ -165,7 +165,8 @@ def module_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exec(compile("\n" + CELL, "<cell digits>", "exec"), namespace)
     cell = (f"%%serve digits\n{CELL}", "test.ipynb, cell 1")
     store = tmp_path_factory.mktemp("store")
-    return capture(namespace["H"], name="digits", namespace=namespace, settings={}, cell=cell, store=store).path
+    settings = {"max_batch_size": 2, "response_timeout_s": 7.0}
+    return capture(namespace["H"], name="digits", namespace=namespace, settings=settings, cell=cell, store=store).path
 
 
 def _way_to_the_interpreter(folder: Path) -> dict[str, str]:
@@ -191,8 +192,9 @@ def test_it_serves_what_the_environment_names_with_its_settings(container: Conta
     endpoint = json.loads(said)
     assert (status, endpoint["state"]) == (200, "READY")
     settings = endpoint["settings"]
-    # The command line comes before the environment.
-    assert (settings["max_batch_size"], settings["queue_size"]) == (4, 600)
+    # The command line comes before the environment, and that before the bundle.
+    told = (settings["queue_size"], settings["max_batch_size"], settings["response_timeout_s"])
+    assert told == (600, 4, 7.0)
     assert ask(container.run_file["url"], "POST", "/predictions/digits", [1])[1] == b"[1]"
     assert container.health() == (0, "Healthy")
     if container.is_contained:
