@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,10 +32,16 @@ def build(
     bundle = Bundle.read(Path(bundle_path))
     config = EndpointConfig().changed({**bundle.settings, **(settings or {})})
     options = mapping.deployment_options(config, replicas=replicas, autoscaling=autoscaling, cpus=cpus, gpus=gpus)
-    deployment = serve.deployment(Replica, name=name or bundle.name, **options)
+    deployment = serve.deployment(Replica, name=name or bundle.name, **options, **_retries())
     # Only what needs new replicas: with an argument that differs Ray would replace them.
     application: serve.Application = deployment.bind(place or _place(bundle.path), mapping.fixed(config))
     return application
+
+
+def _retries() -> dict[str, int]:
+    """What cannot start is said at once, not after 20 tries, where this release of Ray lets us choose."""
+    name = "max_constructor_retry_count"
+    return {name: 1} if name in inspect.signature(serve.deployment).parameters else {}
 
 
 def _place(path: Path) -> str:

@@ -40,11 +40,16 @@ def deploy(bundle: Path, options: RayOptions, on_progress: OnProgress = lambda t
 def delete(name: str, address: str = "auto") -> None:
     """Take an application off the cluster; raises NotFound with the names that there are."""
     with _connected(address, None):
-        there = serve.status().applications
+        there = _running()
         if name not in there:
             known = f"there is: {', '.join(there)}" if there else "none runs"
             raise NotFound(f"no application on this cluster is named {name!r}; {known}")
         serve.delete(name)
+
+
+def _running() -> list[str]:
+    """The applications of the cluster, without those that end."""
+    return [name for name, status in serve.status().applications.items() if status.status != "DELETING"]
 
 
 class _Deployment:
@@ -60,7 +65,7 @@ class _Deployment:
     def run(self, place: str | None) -> Deployed:
         options, bundle = self._options, self._bundle
         serve.start(http_options={"host": options.host, "port": options.port})
-        is_new = self._name not in serve.status().applications
+        is_new = self._name not in _running()
         application = build(
             bundle.path,
             settings=options.settings,
@@ -76,7 +81,8 @@ class _Deployment:
             self._wait()
         except BaseException:
             if is_new:
-                serve.delete(self._name)
+                # What started of it may take long to end, and nobody waits for it.
+                serve.delete(self._name, _blocking=False)
             raise
         return self._deployed()
 

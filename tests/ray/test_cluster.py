@@ -156,10 +156,10 @@ def test_a_node_dies_under_load_and_little_is_lost(cluster: Cluster, running: Ru
         wait_until(lambda: len(running.pids()) == 2 and running.pids() != before, RECOVERY_LIMIT_S)
         recovered_s = time.monotonic() - killed_s
     assert spare in cluster.nodes
-    lost_s = max((at - killed_s for at in tally.lost), default=0.0)
+    lost = [(round(at - killed_s, 1), said) for at, said in tally.lost]
     print(
-        f"a node of 2 killed under load from {CLIENTS} clients: {len(tally.lost)} of {tally.asked} requests lost, "
-        f"the last {lost_s:.1f} s after it; two replicas again after {recovered_s:.1f} s"
+        f"a node of 2 killed under load from {CLIENTS} clients: {len(lost)} of {tally.asked} requests lost; "
+        f"two replicas again after {recovered_s:.1f} s; lost, by seconds after it: {lost}"
     )
     assert tally.answered > 20
     # Each client can have had one request at the replica that died, and one more before the proxies knew.
@@ -245,7 +245,7 @@ def exported(bundle: Path, folder: Path) -> dict[str, Any]:
 @dataclass
 class Tally:
     answered: int = 0
-    lost: list[float] = field(default_factory=list)
+    lost: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def asked(self) -> int:
@@ -260,13 +260,14 @@ def load(running: Running) -> Iterator[Tally]:
     def ask() -> None:
         while not is_over.is_set():
             try:
-                status = running.ask().status_code
-            except httpx.HTTPError:
-                status = 0
-            if status == 200:
+                answer = running.ask()
+                said = f"{answer.status_code} {answer.text[:60]}"
+            except httpx.HTTPError as error:
+                said = type(error).__name__
+            if said.startswith("200"):
                 tally.answered += 1
             else:
-                tally.lost.append(time.monotonic())
+                tally.lost.append((time.monotonic(), said))
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         for _ in range(CLIENTS):
