@@ -1,6 +1,7 @@
 """Take the demo's notebook to a running, verified container with one command, and tell each step on the terminal.
 
-KEEP=1 leaves the container running. HOST_NETWORK=1 runs it in this machine's network, where there is no other.
+KEEP=1 leaves the container running. HOST_NETWORK=1 runs it in this machine's network, where there is no other,
+as in CI and in containers.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def find_engine() -> str | None:
 def network(port: int) -> list[str]:
     if os.environ.get("HOST_NETWORK"):
         settings = {"NBSERVE_HOST": "127.0.0.1", "NBSERVE_PORT": port, "NBSERVE_METRICS_PORT": -1}
-        return ["--network=host", *(f"--env={name}={value}" for name, value in settings.items())]
+        # Podman leaves health checks to systemd, which is not there either.
+        return ["--no-healthcheck", "--network=host", *(f"--env={name}={value}" for name, value in settings.items())]
     return [f"--publish=127.0.0.1:{port}:8080"]
 
 
