@@ -24,6 +24,8 @@ PYTORCH_INDEX = "https://download.pytorch.org/"
 STOP_TIME_S = 10.0
 PIP_LIMIT_S = 60.0
 _KEPT_LINES = 400
+# BuildKit takes no larger secret.
+_SECRET_BYTES = 500 * 1024
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def build(folder: Path, plan: Plan, tag: str, on_progress: Callable[[str], None]
     pip = pip_settings()
     arguments = _arguments(plan, pip, on_progress)
     if not builder.can_mount:
-        if pip.paths:
-            on_progress(f"{builder.name} cannot see what pip's settings name here: {', '.join(map(str, pip.paths))}")
+        if unseen := [path for path in pip.paths if path != pip.certificate]:
+            on_progress(f"{builder.name} cannot see what pip's settings name here: {', '.join(map(str, unseen))}")
+            arguments = {}
         pip = pip.without_paths()
     with _secret(pip.text) as secret:
         command = builder.build(folder, tag, secret, pip, arguments, os.environ)
@@ -63,7 +66,9 @@ def pip_settings() -> PipSettings:
     """Those of the pip that belongs to this Python; an environment without pip has none."""
     found = parse(_pip("config", "list"))
     # pip passes over a folder that is not there; a builder would not.
-    return replace(found, paths=tuple(path for path in found.paths if path.exists()))
+    trusted = found.certificate
+    certificate = trusted if trusted and trusted.exists() and trusted.stat().st_size <= _SECRET_BYTES else None
+    return replace(found, paths=tuple(path for path in found.paths if path.exists()), certificate=certificate)
 
 
 def _arguments(plan: Plan, pip: PipSettings, on_progress: Callable[[str], None]) -> Mapping[str, str]:

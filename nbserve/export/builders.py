@@ -48,6 +48,7 @@ class Builder:
         words = [*self.command, "build", "--tag", tag, "--secret", f"id=pipconf,src={secret}"]
         words += [f"--build-arg={name}={value}" for name, value in arguments.items()]
         if self.name == "docker":
+            words += ["--secret", f"id=pipcert,src={pip.certificate}"] if pip.certificate else []
             return [*words, "--progress", "plain", str(folder)]
         # OCI has no place for a health check. Without --force-rm a failed build would leave a container mounted.
         words += ["--format", "docker", "--layers", "--force-rm"]

@@ -16,20 +16,29 @@ from urllib.parse import unquote, urlsplit
 _INDEXES = ("index-url", "extra-index-url", "find-links")
 _CERTIFICATES = ("cert", "client-cert")
 _REACH = ("no-index", "trusted-host", "proxy", "timeout", "default-timeout", "retries", "only-binary", "no-binary")
+# Where a build sees the secret `pipcert`.
+CERTIFICATE = "/run/secrets/pipcert"
 _TAKEN = (*_INDEXES, *_CERTIFICATES, *_REACH)
 
 
 @dataclass(frozen=True)
 class PipSettings:
-    """pip's settings as one configuration file. `paths` are the files and folders of this machine that they name."""
+    """pip's settings as one configuration file. `paths` are the files and folders of this machine that they name.
+
+    `certificate` is one of them, whom pip trusts.
+    """
 
     text: str = ""
     paths: tuple[Path, ...] = ()
     names_index: bool = False
+    certificate: Path | None = None
 
     def without_paths(self) -> PipSettings:
-        """The same for a builder that cannot show its container anything of this machine."""
-        return PipSettings(_text(_without_local(_sections(self.text))), (), self.names_index)
+        """The same for a builder that cannot show its container anything of this machine but secrets."""
+        sections = _without_local(_sections(self.text))
+        if self.certificate is not None:
+            sections.setdefault("install", {})["cert"] = CERTIFICATE
+        return PipSettings(_text(sections), (), self.names_index, self.certificate)
 
 
 def parse(listing: str) -> PipSettings:
@@ -48,7 +57,9 @@ def parse(listing: str) -> PipSettings:
         (name, word) for options in sections.values() for name, value in options.items() for word in _words(name, value)
     ]
     paths = {_mounted(name, path) for name, word in values if (path := _path_of(name, word))}
-    return PipSettings(_text(sections), tuple(sorted(paths)), any(name in _INDEXES for name, _ in values))
+    trusted = [Path(word) for name, word in values if name == "cert"]
+    names_index = any(name in _INDEXES for name, _ in values)
+    return PipSettings(_text(sections), tuple(sorted(paths)), names_index, trusted[-1] if trusted else None)
 
 
 def offers_torch(listing: str, version: str, is_gpu: bool) -> bool:

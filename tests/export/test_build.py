@@ -33,6 +33,7 @@ class FakeBuilder:
         self._monkeypatch = monkeypatch
         self.certificate = folder / "company.crt"
         self.certificate.touch()
+        self.find_links = "/not/there"
         self._monkeypatch.setattr(building, "_pip", self._pip)
 
     def becomes(self, name: str, script: str) -> None:
@@ -54,13 +55,13 @@ esac
     @property
     def _copied(self) -> str:
         """Keeps the secret and its mode, as it is gone afterwards."""
-        secret = r"""$(echo "$*" | sed 's/.*src=\([^ ]*\).*/\1/')"""
+        secret = r"""$(echo "$*" | sed 's/.*pipconf,src=\([^ ]*\).*/\1/')"""
         return f'cp "{secret}" {self._folder}/secret; stat -c %a "{secret}" > {self._folder}/mode'
 
     def _pip(self, *words: str) -> str:
         if words == ("config", "list"):
             index = "global.index-url='https://me:pw@pypi.example.com/simple'"
-            return f"{index}\nglobal.cert='{self.certificate}'\ninstall.find-links='/not/there'"
+            return f"{index}\nglobal.cert='{self.certificate}'\ninstall.find-links='{self.find_links}'"
         return "torch (2.9.0+cpu)\nAvailable versions: 2.9.0+cpu, 2.8.0"
 
     def noted(self, name: str) -> str:
@@ -95,11 +96,17 @@ def test_pips_settings_go_along_as_a_secret_and_nowhere_else(builder: FakeBuilde
 
 def test_docker_gets_no_path_that_its_daemon_does_not_see(builder: FakeBuilder, tmp_path: Path) -> None:
     builder.becomes("docker", 'test "$DOCKER_BUILDKIT" = 1 || exit 9')
+    (tmp_path / "wheels").mkdir()
+    builder.find_links = str(tmp_path / "wheels")
     said: list[str] = []
-    build(tmp_path, PLAN, "digits:1", said.append)
-    assert "cert" not in builder.noted("secret")
+    build(tmp_path, replace(PLAN, index_url="https://download.pytorch.org/whl/cpu"), "digits:1", said.append)
+    assert "cert = /run/secrets/pipcert" in builder.noted("secret")
+    assert f"id=pipcert,src={builder.certificate}" in builder.noted("words")
     assert "index-url" in builder.noted("secret")
-    assert any("cannot see" in line and str(builder.certificate) in line for line in said)
+    assert "find-links" not in builder.noted("secret")
+    assert said[-1] == f"docker cannot see what pip's settings name here: {tmp_path}/wheels"
+    # torch may have been just there.
+    assert "TORCH_INDEX" not in builder.noted("words")
 
 
 def test_an_index_of_pips_own_that_has_torch_is_taken_before_pytorchs(builder: FakeBuilder, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from nbserve.export.pipsettings import PipSettings
 
 NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
 NOT_MINE = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
-PIP = PipSettings("", (Path("/etc/ssl/ca.crt"), Path("/opt/wheels")))
+CERTIFICATE = Path("/etc/ssl/ca.crt")
+PIP = PipSettings("", (CERTIFICATE, Path("/opt/wheels")), certificate=CERTIFICATE)
 
 
 class Programs:
@@ -87,19 +88,23 @@ def test_with_a_broken_one_alone_it_says_why_it_does_not_work(programs: Programs
     assert advice in str(raised.value)
 
 
-def test_docker_builds_with_the_secret_alone() -> None:
-    line = Builder("docker", ("docker",)).build(Path("/x"), "digits:1", Path("/s"), PIP, {"TORCH_INDEX": ""}, {})
+def test_docker_builds_with_secrets_alone() -> None:
+    arguments = {"TORCH_INDEX": ""}
+    line = Builder("docker", ("docker",)).build(Path("/x"), "digits:1", Path("/s"), PIP, arguments, {})
     assert " ".join(line) == (
-        "docker build --tag digits:1 --secret id=pipconf,src=/s --build-arg=TORCH_INDEX= --progress plain /x"
+        "docker build --tag digits:1 --secret id=pipconf,src=/s --build-arg=TORCH_INDEX= "
+        "--secret id=pipcert,src=/etc/ssl/ca.crt --progress plain /x"
     )
+    line = Builder("docker", ("docker",)).build(Path("/x"), "digits:1", Path("/s"), PipSettings(), {}, {})
+    assert " ".join(line) == "docker build --tag digits:1 --secret id=pipconf,src=/s --progress plain /x"
 
 
 @pytest.mark.parametrize("name", ["podman", "buildah"])
 def test_podman_and_buildah_keep_the_health_check_and_see_what_pip_needs(name: str) -> None:
     line = " ".join(Builder(name, (name, "--root", "/r")).build(Path("/x"), "d:1", Path("/s"), PIP, {}, {}))
     assert line == (
-        f"{name} --root /r build --tag d:1 --secret id=pipconf,src=/s --format docker --layers --force-rm --isolation chroot "
-        "--volume=/etc/ssl/ca.crt:/etc/ssl/ca.crt:ro --volume=/opt/wheels:/opt/wheels:ro /x"
+        f"{name} --root /r build --tag d:1 --secret id=pipconf,src=/s --format docker --layers --force-rm "
+        "--isolation chroot --volume=/etc/ssl/ca.crt:/etc/ssl/ca.crt:ro --volume=/opt/wheels:/opt/wheels:ro /x"
     )
 
 

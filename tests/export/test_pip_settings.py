@@ -52,13 +52,14 @@ def test_what_they_name_of_this_machine_is_known_an_index_with_its_files() -> No
     assert parse(LISTING).paths == tuple(map(Path, (*names, "/opt/wheels")))
 
 
-def test_a_builder_that_sees_nothing_of_this_machine_is_told_of_none_of_it() -> None:
+def test_a_builder_that_sees_nothing_of_this_machine_is_told_of_the_certificate_alone() -> None:
+    assert parse(LISTING).certificate == Path("/etc/ssl/certs/company.crt")
     assert settings_of(parse(LISTING).without_paths().text) == {
         "global": {
             "extra-index-url": ["https://me:s%40crt@pypi.example.com/simple"],
             "index-url": ["https://pypi.example.com/simple"],
         },
-        "install": {"default-timeout": ["180"]},
+        "install": {"cert": ["/run/secrets/pipcert"], "default-timeout": ["180"]},
     }
 
 
