@@ -122,6 +122,9 @@ class Container:
         starter = psutil.Process(self.process.pid)
         return starter.children()[0] if self.is_contained else starter
 
+    def zombies(self) -> list[psutil.Process]:
+        return [child for child in self.server.children() if child.status() == psutil.STATUS_ZOMBIE]
+
     def health(self) -> tuple[int, str]:
         enter = ["nsenter", "-t", str(self.server.pid), "-m", "-p", "-S", str(UID), "-G", str(UID)]
         command = [*(enter if self.is_contained else []), *NBSERVE, "health"]
@@ -255,7 +258,20 @@ def test_a_bundle_that_cannot_be_written_is_served_as_well(container: Container)
 def test_what_a_handler_leaves_behind_is_reaped(container: Container) -> None:
     status, said = ask(container.run_file["url"], "POST", "/predictions/digits", "orphan")
     assert (status, int(said) > 1) == (200, True)
-    wait_until(lambda: not any(child.status() == psutil.STATUS_ZOMBIE for child in container.server.children()))
+    # It ends with its pipe, and then only the nursery is left.
+    wait_until(lambda: len(container.server.children()) == 1, 20)
+    assert ask(container.run_file["url"], "POST", "/predictions/digits", 1)[0] == 200
+
+
+def test_workers_that_lost_their_nursery_are_reaped_and_replaced(container: Container) -> None:
+    [nursery] = container.server.children()
+    orphans = nursery.children()
+    assert len(orphans) == 1
+    nursery.kill()
+    wait_until(lambda: ask(container.run_file["url"], "GET", "/ping")[0] == 503)
+    wait_until(lambda: ask(container.run_file["url"], "GET", "/ping")[0] == 200)
+    wait_until(lambda: not container.zombies())
+    assert not any(process.is_running() for process in (nursery, *orphans))
     assert ask(container.run_file["url"], "POST", "/predictions/digits", 1)[0] == 200
 
 
