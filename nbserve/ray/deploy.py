@@ -155,7 +155,7 @@ def _packed(bundle: Bundle, config: EndpointConfig, options: RayOptions) -> Iter
 @contextmanager
 def _connected(address: str, archive: Path | None) -> Iterator[None]:
     environment = {"working_dir": str(archive)} if archive else {}
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         ray.init(
             address, runtime_env=environment, namespace="serve", log_to_driver=False, logging_level=logging.WARNING

@@ -56,7 +56,7 @@ class H(nbserve.Handler):
         return [nbserve.Response(str(row), "application/json", headers) for row in outputs.tolist()]
 """
 CLIENTS = 8
-RECOVERY_LIMIT_S = 60.0
+RECOVERY_LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -188,20 +188,19 @@ def test_the_exported_files_deploy_and_replicas_go_on_with_new_settings(
 def test_what_does_not_start_says_why_and_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
     cell = CELL.replace("self.net = net", "self.net = context.net")
     bundle = captured(cell, tmp_path, start_timeout_s=60.0)
-    done = cluster.command("deploy", str(bundle.path), "--name=broken", "--route-prefix=/broken", "--replicas=1")
+    # All CPUs are taken.
+    words = ["--name=broken", "--route-prefix=/broken", "--replicas=1", "--cpus=0"]
+    done = cluster.command("deploy", str(bundle.path), *words)
     assert done.returncode == 1
     assert "nbserve: broken does not start on Ray" in done.stderr
     assert "AttributeError: 'Context' object has no attribute 'net'" in done.stderr
     assert "self.net = context.net" in done.stderr
-    assert cluster.command("delete", "broken").returncode == 1
+    again = cluster.command("delete", "broken")
+    assert again.returncode == 1
+    assert again.stderr == "nbserve: no application on this cluster is named 'broken'; there is: h\n"
 
 
 def test_an_application_is_taken_off(cluster: Cluster, running: Running) -> None:
-    wrong = cluster.command("delete", "other")
-    assert (wrong.returncode, wrong.stderr) == (
-        1,
-        "nbserve: no application on this cluster is named 'other'; there is: h\n",
-    )
     assert cluster.command("delete", "h").returncode == 0
     wait_until(lambda: running.ask().status_code == 404)
 
