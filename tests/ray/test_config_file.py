@@ -1,4 +1,4 @@
-"""The files of an export for Ray Serve, and the config that `nbserve ray deploy --build-config-only` prints. Pure."""
+"""The files of an export for Ray Serve, and the config that `nbserve ray deploy --build-config-only` prints."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def checked(*texts: str) -> list[dict[str, Any]]:
     return [yaml.safe_load(text) for text in texts]
 
 
+@pytest.mark.process
 def test_ray_takes_what_is_exported() -> None:
     plans = [
         make_plan("digits", workers=3, threads_per_worker=2, port=9000),
@@ -67,6 +68,7 @@ def test_the_same_plan_makes_the_same_files() -> None:
     assert rayserve.files(make_plan()) == rayserve.files(make_plan())
 
 
+@pytest.mark.process
 def test_a_config_for_a_bundle_in_its_place(
     make_bundle: Callable[..., Bundle], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +99,7 @@ def test_what_makes_no_sense_is_refused_before_ray_is_asked(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_without_ray_it_says_what_to_install(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     (tmp_path / "ray.py").write_text("raise ModuleNotFoundError(\"No module named 'ray'\", name='ray')\n")
     line = [sys.executable, "-m", "nbserve", "ray", "deploy", str(make_bundle(CELL).path)]
@@ -106,6 +109,7 @@ def test_without_ray_it_says_what_to_install(make_bundle: Callable[..., Bundle],
     assert done.stderr == "nbserve: Ray is not installed here: pip install 'nbserve-torch[ray]'\n"
 
 
+@pytest.mark.process
 def test_the_command_line_does_not_import_ray() -> None:
     code = "import sys, nbserve, nbserve.cli, nbserve.ray, nbserve.cli.ray; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
