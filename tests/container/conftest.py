@@ -21,7 +21,6 @@ from tests.container.containers import Container, Engine
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "quickstart.ipynb"
 TAG = "localhost/nbserve-test-digits:1"
-AGAIN = f"{TAG}-again"
 BUILD_LIMIT_S = 900
 
 
@@ -51,7 +50,7 @@ def engine() -> Iterator[Engine]:
         pytest.skip(f"no image can be built here: {error}")
     kept = engine.images()
     yield engine
-    engine("rmi", "--force", TAG, AGAIN, check=False)
+    engine("rmi", "--force", TAG, check=False)
     # What the first stage was made of has no name, and nobody above it any more.
     engine("image", "prune", "--force", limit_s=BUILD_LIMIT_S)
     assert engine.images() <= kept, "the test run left images behind"
