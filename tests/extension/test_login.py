@@ -28,7 +28,7 @@ class H(nbserve.Handler):
 PATHS = {
     "api/endpoints": "nbserve/api/endpoints",
     "api/endpoints/([^/]+)": "nbserve/api/endpoints/h",
-    "api/endpoints/([^/]+)(/(?:bundle|load|logs|predict|recorded|spans))": "nbserve/api/endpoints/h/logs",
+    "api/endpoints/([^/]+)(/(?:bundle|export|load|logs|predict|recorded|spans))": "nbserve/api/endpoints/h/logs",
     "api/endpoints/([^/]+)/profile": "nbserve/api/endpoints/h/profile",
     "api/endpoints/([^/]+)/stream": "nbserve/api/endpoints/h/stream",
     "api/servers/([^/]+)": "nbserve/api/servers/0123456789abcdef",
