@@ -185,7 +185,7 @@ def test_the_exported_files_deploy_and_replicas_go_on_with_new_settings(
     assert {answer.headers["x-pid"] for answer in answers if answer.status_code == 200} <= before
 
 
-def test_what_does_not_start_says_why_and_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_does_not_start_says_why_and_leaves_nothing(cluster: Cluster, running: Running, tmp_path: Path) -> None:
     cell = CELL.replace("self.net = net", "self.net = context.net")
     bundle = captured(cell, tmp_path, start_timeout_s=60.0)
     # All CPUs are taken.
@@ -202,7 +202,7 @@ def test_what_does_not_start_says_why_and_leaves_nothing(cluster: Cluster, tmp_p
 
 def test_an_application_is_taken_off(cluster: Cluster, running: Running) -> None:
     assert cluster.command("delete", "h").returncode == 0
-    wait_until(lambda: running.ask().status_code == 404)
+    wait_until(lambda: not running.pids())
 
 
 def captured(cell: str, store: Path, **settings: Any) -> Bundle:
