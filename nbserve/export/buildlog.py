@@ -15,6 +15,7 @@ _MATTERS = re.compile(
 )
 _SHOWN_CHARS = 120
 _LAST_LINES = 6
+_QUOTED_CHARS = 240
 
 _DISK = re.compile(r"no space left on device|\[Errno 28\]|disk quota exceeded", re.IGNORECASE)
 _NO_MATCH = re.compile(r"No matching distribution found for ([^\s;]+)")
@@ -111,6 +112,10 @@ def _not_on_the_index(package: str, text: str) -> str:
 
 
 def _quoted(lines: Sequence[str]) -> str:
-    said = [line for line in lines if line.strip()]
+    said = [line for line in lines if line.strip() and "Ignored the following" not in line]
     mattering = [line for line in said if _MATTERS.search(line)]
-    return "\n".join(f"    {line.strip()}" for line in (mattering or said)[-_LAST_LINES:])
+    return "\n".join(f"    {_cut(line.strip())}" for line in (mattering or said)[-_LAST_LINES:])
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _QUOTED_CHARS else f"{line[:_QUOTED_CHARS]} ..."

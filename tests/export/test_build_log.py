@@ -119,3 +119,16 @@ def test_a_failure_without_a_word_shows_the_last_lines() -> None:
     said = explain([f"line {number}" for number in range(50)], "digits:1", BASE)
     assert said.splitlines()[-1] == "    line 49"
     assert len(said.splitlines()) == 7
+
+
+def test_a_long_line_is_cut_and_what_pip_passed_over_is_left_out() -> None:
+    passed_over = "ERROR: Ignored the following versions that require a different python version: 1.21.2, 1.21.3"
+    versions = ", ".join(f"{number}.0" for number in range(200))
+    missing = (
+        f"ERROR: Could not find a version that satisfies the requirement tornado==999.0 (from versions: {versions})"
+    )
+    said = explain([passed_over, missing, "ERROR: No matching distribution found for tornado==999.0"], "d:1", BASE)
+    assert "it has 195.0, 196.0, 197.0, 198.0, 199.0" in said
+    assert passed_over not in said
+    assert len(said.splitlines()) == 3
+    assert max(map(len, said.splitlines()[1:])) < 260
