@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 from typing import Any
 
 NODE_MEMORY_BYTES = 80 * 1024 * 1024
@@ -43,7 +44,9 @@ def started() -> Any:
 
 
 def add(cluster: Any, nodes: dict[str, Any]) -> None:
-    node = cluster.add_node(num_cpus=1, wait=True, **settings())
+    """A node with room for one replica, and a folder of its own, as on a machine of its own."""
+    folder = tempfile.mkdtemp(prefix="n", dir=os.environ["RAY_TMPDIR"])
+    node = cluster.add_node(num_cpus=1, wait=True, temp_dir=folder, **settings())
     nodes[node.node_id] = node
 
 

@@ -21,6 +21,7 @@ class Cluster:
     """One head that runs no replicas, and nodes with room for one replica each."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.port = free_port()
         environment = {
             **os.environ,

@@ -23,6 +23,7 @@ from nbserve.bundle.bundle import Bundle, Golden
 from nbserve.capture.capture import capture
 from nbserve.deployment import Server
 from nbserve.export import rayserve
+from nbserve.ray.options import Deployed
 from nbserve.replay import replay
 from tests.export.plans import make_plan
 from tests.ray.conftest import Cluster
@@ -85,20 +86,27 @@ class Running:
 def running(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Running:
     """Two replicas, each on a node of its own; what they were deployed from is not there any more."""
     bundle = captured(CELL, tmp_path_factory.mktemp("store"), max_batch_size=8)
-    golden = recorded(bundle)
-    kept = Path(shutil.copytree(bundle.path, tmp_path_factory.mktemp("kept") / "bundle"))
-    done = cluster.command("deploy", str(bundle.path), "--replicas=2", f"--port={cluster.port}", "--json")
-    assert done.returncode == 0, done.stderr
-    shutil.rmtree(bundle.path)
-    return Running(f"http://127.0.0.1:{cluster.port}", golden, kept)
+    server = Server.start().ready()
+    try:
+        endpoint = server.deploy(bundle.path)
+        for number in range(3):
+            endpoint.predict([number, 2.5, -1])
+        deployed = endpoint.to_ray(address=cluster.address, replicas=2, port=cluster.port)
+    finally:
+        server.stop()
+    assert deployed == Deployed("h", "h", bundle.version, f"http://127.0.0.1:{cluster.port}/predictions/h", 2)
+    kept = Path(shutil.move(bundle.path, tmp_path_factory.mktemp("kept") / "bundle"))
+    return Running(f"http://127.0.0.1:{cluster.port}", Bundle.read(kept).golden(), kept)
 
 
-def test_it_answers_what_was_recorded_and_says_where_it_runs(running: Running) -> None:
+def test_it_answers_what_was_recorded_and_each_node_has_the_bundle(cluster: Cluster, running: Running) -> None:
     assert len(running.golden) == 3
     found = replay(f"{running.url}/predictions/h", running.golden)
     found.raise_for_difference()
     assert found.checked == 3
     assert len(running.pids()) == 2
+    taken = cluster.folder.glob("n*/session_2*/runtime_resources/working_dir_files/*/bundle/nbserve.toml")
+    assert len({path.relative_to(cluster.folder).parts[0] for path in taken}) == 2
 
 
 def test_the_routes_are_those_of_a_server(running: Running) -> None:
@@ -213,18 +221,6 @@ def captured(cell: str, store: Path, **settings: Any) -> Bundle:
     return capture(
         namespace["H"], name="h", namespace=namespace, settings=settings, cell=(text, "test.ipynb, cell 1"), store=store
     )
-
-
-def recorded(bundle: Bundle) -> list[Golden]:
-    """Answers of a server of our own."""
-    server = Server.start().ready()
-    try:
-        endpoint = server.deploy(bundle.path)
-        for number in range(3):
-            endpoint.predict([number, 2.5, -1])
-        return Bundle.read(bundle.path).golden()
-    finally:
-        server.stop()
 
 
 def exported(bundle: Path, folder: Path) -> dict[str, Any]:
