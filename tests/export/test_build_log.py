@@ -111,7 +111,7 @@ def test_a_failure_is_put_into_words_with_the_lines_that_say_so(lines: list[str]
     said = explain(["STEP 1/2: FROM python", "Collecting numpy==2.0", *lines], "digits:1", BASE)
     assert said.startswith("the image digits:1 could not be built: ")
     assert cause in said.partition("\n")[0]
-    assert lines[0].strip() in said.partition("\n")[2]
+    assert lines[0].strip()[:200] in said.partition("\n")[2]
     assert "Collecting numpy" not in said
 
 
