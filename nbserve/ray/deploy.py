@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from nbserve.ray.options import Deployed, RayOptions
 # Ray keeps what it takes to the nodes in the memory of the head node, and takes no more than twice this.
 MAX_PACKAGE_BYTES = 250 * 1024 * 1024
 _POLL_S = 0.2
+_REACH_LIMIT_S = 5.0
 OnProgress = Callable[[str], None]
 
 
@@ -157,13 +159,27 @@ def _connected(address: str, archive: Path | None) -> Iterator[None]:
     environment = {"working_dir": str(archive)} if archive else {}
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
+        _reach(address)
         ray.init(
             address, runtime_env=environment, namespace="serve", log_to_driver=False, logging_level=logging.WARNING
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         start = "start one with `ray start --head`, or name one with --address"
         raise RayError(f"no Ray cluster answers at {address!r} ({error}): {start}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise ConnectionError where nothing answers: Ray itself would go on trying for many minutes."""
+    # The one place that knows which cluster "auto" is, and that 127.0.0.1 is another address of this machine to Ray.
+    from ray._private import services
+
+    found = address.partition("://")[2] or services.canonicalize_bootstrap_address_or_die(address)
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_LIMIT_S).close()
+    except OSError as error:
+        raise ConnectionError(f"{found}: {error.strerror or error}") from None

@@ -113,3 +113,11 @@ def test_without_ray_it_says_what_to_install(make_bundle: Callable[..., Bundle],
 def test_the_command_line_does_not_import_ray() -> None:
     code = "import sys, nbserve, nbserve.cli, nbserve.ray, nbserve.cli.ray; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.process
+def test_a_cluster_that_is_not_there_is_said_at_once(make_bundle: Callable[..., Bundle]) -> None:
+    line = [sys.executable, "-m", "nbserve", "ray", "deploy", str(make_bundle(CELL).path), "--address=127.0.0.9:1"]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nbserve: no Ray cluster answers at '127.0.0.9:1' (127.0.0.9:1: Connection refused)")
