@@ -53,7 +53,7 @@ class H(nbserve.Handler):
             return self.net(batch)
 
     def postprocess(self, outputs):
-        headers = {"X-Batch": str(self.size), "X-Pid": str(os.getpid())}
+        headers = {"X-Batch": str(self.size), "X-Pid": str(os.getpid()), "X-Folder": self.context.model_dir}
         return [nbserve.Response(str(row), "application/json", headers) for row in outputs.tolist()]
 """
 CLIENTS = 8
@@ -81,6 +81,11 @@ class Running:
             return set()
         return {answer.headers["x-pid"] for answer in answers if answer.status_code == 200}
 
+    def nodes_of_bundles(self, cluster: Cluster) -> set[str]:
+        """The nodes in whose folders the replicas have their bundle."""
+        folders = {Path(answer.headers["x-folder"]) for answer in self.ask_at_once([[0, 0, 0]] * 24)}
+        return {folder.relative_to(cluster.folder).parts[0] for folder in folders}
+
 
 @pytest.fixture(scope="module")
 def running(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Running:
@@ -105,8 +110,7 @@ def test_it_answers_what_was_recorded_and_each_node_has_the_bundle(cluster: Clus
     found.raise_for_difference()
     assert found.checked == 3
     assert len(running.pids()) == 2
-    taken = cluster.folder.glob("n*/session_2*/runtime_resources/working_dir_files/*/bundle/nbserve.toml")
-    assert len({path.relative_to(cluster.folder).parts[0] for path in taken}) == 2
+    assert len(running.nodes_of_bundles(cluster)) == 2
 
 
 def test_the_routes_are_those_of_a_server(running: Running) -> None:
@@ -181,6 +185,7 @@ def test_the_exported_files_deploy_and_replicas_go_on_with_new_settings(
     config = exported(running.bundle, tmp_path)
     cluster.deploy_config(config)
     wait_until(lambda: len(running.pids()) == 2)
+    assert len(running.nodes_of_bundles(cluster)) == 2
     replay(f"{running.url}/predictions/h", running.golden).raise_for_difference()
     before = running.pids()
     (deployment,) = config["applications"][0]["deployments"]
