@@ -55,7 +55,9 @@ class Replica:
             self._engine = Engine(_spec(self._bundle, config))
         self._batched.set_max_batch_size(config.max_batch_size)
         self._batched.set_batch_wait_timeout_s(mapping.batch_wait_s(config))
-        self._queue.size, self._queue.timeout_s = config.queue_size, config.response_timeout_s
+        # Those that run do not wait.
+        self._queue.size = config.queue_size + config.max_batch_size
+        self._queue.timeout_s = config.response_timeout_s
         self._engine.configure(isolate_errors=config.isolate_errors)
 
     async def __call__(self, request: Request) -> Response:

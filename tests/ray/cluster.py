@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on this machine, in a process of its own, which ends with its stdin.
 
-`python cluster.py` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"},
+`python cluster.py PORT` prints a line of JSON when it is up, and answers each line of JSON: {"do": "add"},
 {"do": "kill", "node": ID} and {"do": "config", "config": {...}}. Ray's threads, warnings and signal handlers stay out
 of the tests' own process.
 """
@@ -25,6 +25,7 @@ def main() -> None:
     nodes: dict[str, Any] = {}
     cluster = started()
     try:
+        start_serve(cluster, int(sys.argv[1]))
         for _ in range(2):
             add(cluster, nodes)
         print(json.dumps({"address": cluster.address, **told(nodes)}), file=answers)
@@ -56,17 +57,22 @@ def obey(cluster: Any, nodes: dict[str, Any], command: dict[str, Any]) -> None:
     elif command["do"] == "kill":
         cluster.remove_node(nodes.pop(command["node"]), allow_graceful=False)
     else:
-        deploy_config(cluster, command["config"])
+        deploy_config(command["config"])
 
 
-def deploy_config(cluster: Any, config: dict[str, Any]) -> None:
+def start_serve(cluster: Any, port: int) -> None:
+    """With one proxy, the head's: on one machine those of all nodes would share its port."""
     import ray
     from ray import serve
+
+    ray.init(cluster.address, namespace="serve", log_to_driver=False)
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+
+
+def deploy_config(config: dict[str, Any]) -> None:
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
-    ray.init(cluster.address, namespace="serve", ignore_reinit_error=True)
-    serve.start()
     _get_global_client().deploy_apps(ServeDeploySchema(**config), _blocking=True)
 
 

@@ -33,7 +33,7 @@ class Cluster:
         }
         self._log = (folder / "cluster.log").open("wb")
         self._child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster.py"))],
+            [sys.executable, str(Path(__file__).with_name("cluster.py")), str(self.port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -174,7 +174,7 @@ def test_a_node_dies_under_load_and_little_is_lost(cluster: Cluster, running: Ru
         f"two replicas again after {recovered_s:.1f} s; lost, by seconds after it: {lost}"
     )
     assert tally.answered > 20
-    # Each client can have had one request at the replica that died, and one more before the proxies knew.
+    # Each client can have had one request at the replica that died, and one more before the proxy knew.
     assert len(tally.lost) <= 2 * CLIENTS
     replay(f"{running.url}/predictions/h", running.golden).raise_for_difference()
 
@@ -237,7 +237,8 @@ def exported(bundle: Path, folder: Path) -> dict[str, Any]:
     shutil.copytree(bundle, folder / "bundle")
     archive = shutil.make_archive(str(folder.parent / "exported"), "zip", folder.parent, folder.name)
     config: dict[str, Any] = yaml.safe_load((folder / "ray_serve.yaml").read_text())
-    config.pop("http_options")
+    for key in ("http_options", "proxy_location"):
+        del config[key]
     config["applications"][0]["runtime_env"] = {"working_dir": f"file://{archive}"}
     return config
 
