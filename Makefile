@@ -63,7 +63,7 @@ test: $(VENV)/.installed $(VENV)/.ipykernel-6  ## all tests
 	@command -v chromium >/dev/null || { $(call debian,chromium fonts-dejavu-core); } || true
 	@# The tests want the program; the package starts a service with it where there is systemd.
 	@command -v prometheus >/dev/null || { $(call debian,--no-install-recommends prometheus) && { systemctl disable --now prometheus 2>/dev/null || true; }; } || true
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not alone'
 	$(BIN)/python -m pytest -m alone
 
 check: $(VENV)/.installed  ## format, lint, types and the pure tests: seconds
