@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nbformat
-from playwright.sync_api import Browser, BrowserContext, Locator, Page
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.extension.conftest import FOLDERS, TOKEN, Jupyter, url_when_up
 
@@ -157,6 +157,11 @@ class LabPage:
         self.page.evaluate(
             "([name, given]) => window.jupyterapp.commands.execute(name, given).then(() => null)", [name, arguments]
         )
+
+    def change_theme(self, name: str) -> None:
+        """Change Lab's theme and wait until it is loaded: one that is asked for meanwhile gets lost."""
+        self.command("apputils:change-theme", theme=name)
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-name", name)
 
     def cell(self, index: int) -> Locator:
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook .jp-Cell").nth(index)

@@ -166,9 +166,9 @@ def test_a_held_worker_is_shown_with_the_line_that_attaches(lab: Lab, browser: B
 def test_it_follows_jupyters_theme(lab: Lab, browser: Browser) -> None:
     with opened(lab, browser) as notebook:
         assert notebook.brightness() > 200
-        notebook.page.command("apputils:change-theme", theme=DARK)
+        notebook.page.change_theme(DARK)
         wait_until(lambda: notebook.brightness() < 60)
-        notebook.page.command("apputils:change-theme", theme=LIGHT)
+        notebook.page.change_theme(LIGHT)
         wait_until(lambda: notebook.brightness() > 200)
 
 

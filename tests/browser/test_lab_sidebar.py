@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, expect
 from nbserve.bundle.bundle import Bundle
 from nbserve.deployment import Server
 from nbserve.verbs import Endpoint
-from tests.lab import DARK, Lab, LabPage, running_lab
+from tests.lab import DARK, LIGHT, Lab, LabPage, running_lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
@@ -248,9 +248,9 @@ def test_it_fits_into_a_narrow_area(page: Page, serve_cell: Serve) -> None:
 def test_it_follows_the_theme(opened: LabPage) -> None:
     sidebar = opened.page.get_by_role("region", name="Endpoints")
     before = sidebar.evaluate("node => getComputedStyle(node).backgroundColor")
-    opened.command("apputils:change-theme", theme=DARK)
+    opened.change_theme(DARK)
     expect(sidebar).not_to_have_css("background-color", before)
-    opened.command("apputils:change-theme", theme="JupyterLab Light")
+    opened.change_theme(LIGHT)
     expect(sidebar).to_have_css("background-color", before)
 
 
