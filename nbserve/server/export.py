@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, TypedDict
 import orjson
 
 from nbserve.errors import Conflict, Unavailable
+from nbserve.server.child import start_child
 from nbserve.server.logbook import logger
 
 # Enough to end what it started, and to take away what it wrote.
@@ -84,16 +84,8 @@ class Export:
 
     @classmethod
     async def start(cls, name: str, server_id: str, order: ExportOrder) -> Export:
-        command = [*(sys.executable, "-m", "nbserve", "export", "--json", "--until-stdin-ends", "--server", server_id)]
-        process = await asyncio.create_subprocess_exec(
-            *(*command, *order.words(), "--", name, str(order.directory)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            # Its own session, so that Ctrl-C in the terminal reaches the server alone.
-            start_new_session=True,
-            limit=_MOST_LINE_BYTES,
-        )
+        words = ["nbserve", "export", "--json", "--until-stdin-ends", "--server", server_id, *order.words()]
+        process = await start_child(*words, "--", name, str(order.directory), most_line_bytes=_MOST_LINE_BYTES)
         return cls(name, order, process)
 
     @property

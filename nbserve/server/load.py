@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,6 +15,7 @@ import orjson
 
 from nbserve.errors import Unavailable
 from nbserve.load.job import DRAIN_LIMIT_S, Job, Outcome, Progress
+from nbserve.server.child import start_child
 from nbserve.server.logbook import logger
 
 PROGRESS_S = 0.25
@@ -58,15 +58,7 @@ class Load:
 
     @classmethod
     async def start(cls, name: str, job: Job, requests: Sequence[Request]) -> Load:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "nbserve.load"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            # Its own session, so that Ctrl-C in the terminal reaches the server alone.
-            start_new_session=True,
-            limit=_MOST_LINE_BYTES,
-        )
+        process = await start_child("nbserve.load", most_line_bytes=_MOST_LINE_BYTES)
         load = cls(name, job, process)
         load._running = asyncio.create_task(load._run(requests))
         return load
