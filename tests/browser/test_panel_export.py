@@ -12,7 +12,7 @@ from tests.browser.panels import EPOCH_S, FakeServer, Json, refusal
 pytestmark = pytest.mark.browser
 
 RUNNING: Json = {
-    "directory": "/home/ann/work/out",
+    "directory": "/home/ann/notebooks/out",
     "build": "digits:2",
     "gpu": False,
     "began_s": EPOCH_S + 120,
@@ -24,7 +24,7 @@ RUNNING: Json = {
 RESULT: Json = {
     "name": "digits",
     "version": "3f9c2a1b",
-    "path": "/home/ann/work/out",
+    "path": "/home/ann/notebooks/out",
     "files": 31,
     "size_bytes": 3 * 2**20,
     "proven": 12,
@@ -59,7 +59,7 @@ def test_it_goes_from_a_wish_to_a_result(server: FakeServer) -> None:
     expect(progress).to_have_text("checking the bundle of digits\ncopying the bundle, 1.2 MB")
     assert server.calls("POST", "/export") == [{"directory": "out", "build": "digits:2", "gpu": False}]
     server.tick(time_s=EPOCH_S + 127.4)
-    expect(drawer.get_by_role("status").first).to_have_text("exporting to /home/ann/work/out\u2026 7 s")
+    expect(drawer.get_by_role("status").first).to_have_text("exporting to /home/ann/notebooks/out\u2026 7 s")
     expect(drawer.get_by_role("button", name="Stop")).to_be_enabled()
     server.export = {**RUNNING, "is_running": False, "result": RESULT}
     server.tick()
@@ -81,7 +81,7 @@ def test_a_page_that_is_loaded_again_finds_it(server: FakeServer) -> None:
     page = server.live()
     drawer = drawer_of(page)
     expect(drawer.get_by_role("log", name="progress of the export")).to_contain_text("copying the bundle")
-    expect(drawer.get_by_role("textbox", name="folder")).to_have_value("/home/ann/work/out")
+    expect(drawer.get_by_role("textbox", name="folder")).to_have_value("/home/ann/notebooks/out")
     expect(drawer.get_by_role("combobox", name="runs on")).to_have_value("cpu")
     server.answers["DELETE /export"] = lambda route: route.fulfill(
         json={**RUNNING, "is_running": False, "error": "ended before it was done"}

@@ -243,6 +243,7 @@ def test_the_token_is_shown_nowhere(container: Container) -> None:
 
 def test_a_bundle_that_cannot_be_written_is_served_as_well(container: Container) -> None:
     if not container.is_contained and os.getuid() == 0:
+        assert "CI" not in os.environ, "root can write everywhere, and there are no namespaces here"
         pytest.skip("root can write everywhere, and there are no namespaces here")
     management_url = container.run_file["management_url"]
     before = {path: path.read_bytes() for path in container.bundle.rglob("*") if path.is_file()}
