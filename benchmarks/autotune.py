@@ -1,7 +1,8 @@
 """`python -m benchmarks.autotune`: what auto-tune finds against the defaults and a coarse grid made by hand.
 
 Three handlers, each with a goal for the 99th percentile of latency. All settings run at once, on workers of their own;
-all are measured in short turns, each under all loads that may be its best. What counts is the most within the goal.
+all are measured in short turns, each under all loads that may be its best: numbers of clients that wait for their
+answers, or rates at which requests come whatever happens. What counts is the most within the goal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import itertools
+import random
 import statistics
 import sys
 import tempfile
@@ -25,11 +27,14 @@ from nbserve.profiling.generator import LoadGenerator
 from nbserve.profiling.requests import recorded
 from nbserve.tune.meter import Meter, meter
 from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
+from nbserve.tune.proof import Side
 from nbserve.verbs import Endpoint
 
 README = Path(__file__).with_name("README.md")
 CLIENTS = (1, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 BLOCK_S, WARM_S = 0.8, 0.2
+# Of rates: so far apart, and measured for as long as a queue takes to grow.
+RATE_STEP, RATES, OPEN_BLOCK_S = 1.2, 12, 2.0
 # Times the goal: no higher load is tried. Share of the most in the first turn: loads that may be the best.
 HOPELESS, ENOUGH = 1.6, 0.75
 GRID = [
@@ -40,12 +45,30 @@ GRID = [
 
 @dataclass(frozen=True)
 class Kind:
-    """A handler, what it is asked, and its goal."""
+    """A handler, what it is asked, and its goal; with a `rate`, requests do not wait for each other."""
 
     title: str
     cell: str
-    body: object
+    bodies: Sequence[object]
     p99_ms: float
+    rate: float | None = None
+
+    @property
+    def loads(self) -> list[Load]:
+        if self.rate is None:
+            return [Load(clients) for clients in CLIENTS]
+        return [Load(rate=round(self.rate * RATE_STEP**step)) for step in range(RATES)]
+
+    @property
+    def traffic(self) -> str:
+        return f"from {self.rate:g} requests/s that come by chance" if self.rate else "from clients that wait"
+
+
+def texts(count: int) -> list[list[int]]:
+    """Tokens: most texts are short, some are long."""
+    chance = random.Random(0)
+    lengths = [min(256, 4 + int(chance.lognormvariate(3.6, 0.9))) for _ in range(count)]
+    return [[chance.randrange(1, 1000) for _ in range(length)] for length in lengths]
 
 
 KINDS = {
@@ -66,7 +89,7 @@ class Bench(nbserve.Handler):
     def postprocess(self, outputs):
         return outputs.argmax(1).tolist()
 """,
-        [0.5] * 32,
+        [[0.5] * 32],
         20.0,
     ),
     "batch": Kind(
@@ -81,33 +104,35 @@ class Bench(nbserve.Handler):
         time.sleep(0.02 + 0.0001 * len(batch))
         return batch
 """,
-        [1, 2, 3],
+        [[1, 2, 3]],
         100.0,
     ),
     "row": Kind(
-        "heavy per row: two convolutions on 128 x 128 pixels, which fit the processor's cache only a few at a time",
+        "heavy per row: a text encoder, texts of 8 to 256 tokens, a batch padded to its longest",
         """
 import nbserve
-import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 class Bench(nbserve.Handler):
     def initialize(self, context):
-        self.model = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 32, 3, padding=1), torch.nn.ReLU(),
-            torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU(),
-            torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(32, 10),
-        ).eval()
+        torch.manual_seed(0)
+        layer = torch.nn.TransformerEncoderLayer(192, 4, 384, batch_first=True)
+        self.embed = torch.nn.Embedding(1000, 192).eval()
+        self.model = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
 
     def preprocess(self, requests):
-        images = [np.frombuffer(image, np.uint8).reshape(3, 128, 128) for image in requests]
-        return torch.from_numpy(np.stack(images)).float() / 255
+        return pad_sequence([torch.tensor(request) for request in requests], batch_first=True)
+
+    def inference(self, tokens):
+        return self.model(self.embed(tokens), src_key_padding_mask=tokens == 0).mean(1)
 
     def postprocess(self, outputs):
-        return outputs.argmax(1).tolist()
+        return outputs[:, :4].tolist()
 """,
-        bytes(3 * 128 * 128),
+        texts(60),
         100.0,
+        rate=100.0,
     ),
 }
 
@@ -119,14 +144,15 @@ class Contender:
     title: str
     settings: Settings
     meter: Meter
+    goal: Goal
     turns: dict[Load, list[Reading]] = field(default_factory=dict)
 
-    def survey(self, goal: Goal) -> None:
+    def survey(self, loads: Sequence[Load]) -> None:
         """One look at all loads; the turns are for those with which it may be at its best."""
         seen: dict[Load, Reading] = {}
-        for clients in CLIENTS:
-            seen[Load(clients)] = self._ask(Load(clients))
-            if seen[Load(clients)].p99_ms > HOPELESS * goal.p99_ms:
+        for load in loads:
+            seen[load] = self._ask(load)
+            if seen[load].is_behind or seen[load].p99_ms > HOPELESS * self.goal.p99_ms:
                 break
         most = max(reading.throughput for reading in seen.values())
         self.turns = {load: [] for load, reading in seen.items() if reading.throughput > ENOUGH * most}
@@ -135,24 +161,46 @@ class Contender:
         for load, readings in self.turns.items():
             readings.append(self._ask(load))
 
-    def best(self, goal: Goal) -> Load:
-        """The load with the most throughput within the goal, by medians; else that which came nearest."""
-        kept = [load for load in self.turns if self.p99_ms(load) <= goal.p99_ms]
-        return max(kept, key=self.throughput) if kept else min(self.turns, key=self.p99_ms)
+    @property
+    def best(self) -> Side:
+        """Under the load with the most throughput within the goal, by medians; else what came nearest."""
+        sides = [self.under(load) for load in self.turns]
+        kept = [side for side in sides if side.keeps(self.goal)]
+        return max(kept, key=lambda side: side.throughput) if kept else min(sides, key=lambda side: side.p99_ms)
 
-    def throughput(self, load: Load) -> float:
-        return statistics.median(reading.throughput for reading in self.turns[load])
+    def under(self, load: Load) -> Side:
+        return Side.of(load, self.turns[load])
 
-    def p99_ms(self, load: Load) -> float:
-        return statistics.median(reading.p99_ms for reading in self.turns[load])
+    def each_turn(self) -> list[float]:
+        """Throughput of each turn: under its best load, or of rates the highest that was kept."""
+        best = self.best
+        if best.load.rate is None:
+            return [reading.throughput for reading in best.readings]
+        return [_kept(turn, self.goal) for turn in self._turn_by_turn()]
 
-    def words(self, load: Load, goal: Goal) -> str:
-        """What it did under this load: `310/s, 40.1 ms`."""
-        late = " (missed)" if self.p99_ms(load) > goal.p99_ms else ""
-        return f"{number(self.throughput(load))}/s, {number(self.p99_ms(load))} ms{late}"
+    def _turn_by_turn(self) -> list[tuple[Reading, ...]]:
+        """The readings of each turn; a load that came later has none of the first."""
+        count = min(map(len, self.turns.values()))
+        return list(zip(*(readings[-count:] for readings in self.turns.values()), strict=True))
+
+    def words(self, side: Side) -> str:
+        """What it did: `310/s, 40.1 ms`."""
+        late = "" if side.keeps(self.goal) else " (missed)"
+        return f"{number(side.throughput)}/s, {number(side.p99_ms)} ms{late}"
 
     def _ask(self, load: Load) -> Reading:
-        return self.meter.measure(Ask(self.settings, load, BLOCK_S, WARM_S, ""))
+        seconds = BLOCK_S if load.rate is None else OPEN_BLOCK_S
+        return self.meter.measure(Ask(self.settings, load, seconds, WARM_S, ""))
+
+
+def _kept(turn: Sequence[Reading], goal: Goal) -> float:
+    """The highest rate within the goal; a step below the lowest where that was too much."""
+    rates = [reading.throughput for reading in turn if _keeps(reading, goal)]
+    return max(rates, default=min(reading.throughput for reading in turn) / RATE_STEP)
+
+
+def _keeps(reading: Reading, goal: Goal) -> bool:
+    return not reading.errors and not reading.is_behind and reading.p99_ms <= goal.p99_ms
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,34 +218,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(name: str, seconds: float, rounds: int) -> Iterator[str]:
     """Tune one handler, then measure all settings in turns; gives its part of the report."""
     kind = KINDS[name]
-    goal = Goal(kind.p99_ms)
+    goal = Goal(kind.p99_ms, kind.rate)
     with ExitStack() as stack:
         endpoint = stack.enter_context(_Served(name, kind))
-        tuned = endpoint.tune(kind.p99_ms, seconds=seconds, on_progress=_tell)
+        tuned = endpoint.tune(kind.p99_ms, load=kind.rate, seconds=seconds, on_progress=_tell)
         generator = stack.enter_context(LoadGenerator(recorded(endpoint)))
         settings = {"tuned": tuned.best.settings, "default": Settings()}
         settings |= {f"grid {number}": grid for number, grid in enumerate(GRID, 1) if grid != Settings()}
         contenders = [
-            Contender(title, each, stack.enter_context(meter(endpoint, each, generator, goal, _tell)))
+            Contender(title, each, stack.enter_context(meter(endpoint, each, generator, goal, _tell)), goal)
             for title, each in settings.items()
         ]
         for contender in contenders:
             _tell(f"{name}: a look at {contender.settings.words()}")
-            contender.survey(goal)
+            contender.survey(kind.loads)
         for turn in range(rounds):
             if turn == 1:
-                _all_take(contenders, contenders[0].best(goal))
+                _all_take(contenders, contenders[0].best.load)
             for contender in contenders if turn % 2 == 0 else reversed(contenders):
                 _tell(f"{name}: turn {turn + 1} of {rounds}, {contender.settings.words()}")
                 contender.measure()
-    yield f"#### {kind.title}, p99 within {kind.p99_ms:g} ms"
+    yield f"#### {kind.title}; p99 within {kind.p99_ms:g} ms, {kind.traffic}"
     took = f"after {tuned.seconds:.0f} s and {tuned.state.measured} measurements"
     yield f"`tune` said {took}: {tuned.text.splitlines()[0]}."
-    yield _table(contenders, goal)
+    yield _table(contenders)
 
 
 class _Served:
-    """An endpoint on a server of its own, with one recorded request."""
+    """An endpoint on a server of its own, with recorded requests."""
 
     def __init__(self, name: str, kind: Kind) -> None:
         self._name = name
@@ -219,7 +267,8 @@ class _Served:
         server = Server.start().ready()
         self._stack.callback(server.stop)
         endpoint = server.deploy(bundle.path)
-        endpoint.predict(self._kind.body)
+        for body in self._kind.bodies:
+            endpoint.predict(body)
         return endpoint
 
     def __exit__(self, *exc: object) -> None:
@@ -227,44 +276,37 @@ class _Served:
 
 
 def _all_take(contenders: Sequence[Contender], load: Load) -> None:
-    """From now on all are measured under this load too: traffic does not ask which number of clients suits."""
+    """From now on all are measured under this load too: traffic does not ask which load suits."""
     for contender in contenders:
         contender.turns.setdefault(load, [])
 
 
-def _table(contenders: Sequence[Contender], goal: Goal) -> str:
+def _table(contenders: Sequence[Contender]) -> str:
     """Most throughput first; settings that never kept the goal are marked."""
     tuned = contenders[0]
-    traffic = tuned.best(goal)
-    ordered = sorted(contenders, key=lambda contender: -contender.throughput(contender.best(goal)))
-    head = [
-        "settings",
-        "at its best",
-        "clients",
-        "tuned is so many times faster (quartiles)",
-        f"from {traffic.clients} clients",
-    ]
-    return table(head, [_row(contender, tuned, traffic, goal) for contender in ordered])
+    traffic = tuned.best.load
+    ordered = sorted(contenders, key=lambda contender: -contender.best.throughput)
+    head = ["settings", "at its best", "under", "tuned is so many times faster (quartiles)", f"under {traffic.words()}"]
+    return table(head, [_row(contender, tuned, traffic) for contender in ordered])
 
 
-def _row(contender: Contender, tuned: Contender, traffic: Load, goal: Goal) -> list[str]:
+def _row(contender: Contender, tuned: Contender, traffic: Load) -> list[str]:
     title = f"**tuned**: {contender.settings.words()}" if contender is tuned else contender.settings.words()
     title += " (default)" if contender.title == "default" else ""
-    load = contender.best(goal)
+    best = contender.best
     return [
         title,
-        contender.words(load, goal),
-        str(load.clients),
-        "" if contender is tuned else _times(tuned.turns[traffic], contender.turns[load]),
-        contender.words(traffic, goal) if contender.turns.get(traffic) else "",
+        contender.words(best),
+        best.load.words(),
+        "" if contender is tuned else _times(tuned.each_turn(), contender.each_turn()),
+        contender.words(contender.under(traffic)) if contender.turns.get(traffic) else "",
     ]
 
 
-def _times(mine: Sequence[Reading], theirs: Sequence[Reading]) -> str:
-    """The newest readings, turn by turn: one of them may have begun a turn later."""
+def _times(mine: Sequence[float], theirs: Sequence[float]) -> str:
+    """The newest, turn by turn: one of them may have begun a turn later."""
     count = min(len(mine), len(theirs))
-    pairs = zip(mine[-count:], theirs[-count:], strict=True)
-    ratios = [mine.throughput / max(theirs.throughput, 1e-9) for mine, theirs in pairs]
+    ratios = [mine / max(theirs, 1e-9) for mine, theirs in zip(mine[-count:], theirs[-count:], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 

@@ -1,7 +1,8 @@
 """Under which load do settings do best? The pure half of the search that knows loads; it is told what was measured.
 
 The load goes up a ladder until latency passes the goal or throughput stays flat; where it passed, the rungs between
-are tried.
+are tried. There are handlers of which more clients get less, as larger batches outgrow a cache or are padded to their
+longest row: where that was seen, lower rungs are tried too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ Measured = Generator[Ask, Reading, Point]
 FLAT = 1.03
 # Up to so many clients a first step that brings nothing is no reason to go no higher: small loads are odd.
 SMALL_LOAD = 32
-# More clients get no less, unless something disturbs.
-IMPLAUSIBLE = 0.9
+# More clients get no less, unless something disturbs or larger batches are slower.
+LESS = 0.9
 # How many rungs below the best a proof goes where luck was in it.
 LOWER = (0, 1, 3, 6)
 REQUESTS = 200
@@ -36,10 +37,14 @@ class OutOfTime(Exception):
 
 
 class Ramp:
-    """Yields Asks and is sent Readings; `why` is told with each. Raises OutOfTime where `budget_s` is spent."""
+    """Yields Asks and is sent Readings; `why` is told with each. Raises OutOfTime where `budget_s` is spent.
+
+    `falls` once more clients were seen to get less.
+    """
 
     def __init__(self, space: Space, board: Board, current: Settings, budget_s: float) -> None:
         self.why = ""
+        self.falls = False
         self.loads = space.loads()
         self._space = space
         self._board = board
@@ -55,12 +60,15 @@ class Ramp:
         """Find the load under which these settings do best; give up when they do not get beyond `to_beat`."""
         point = yield from self.measure(settings, rung)
         while rung > 0 and not self._board.keeps(point):
-            if point.throughput <= to_beat:
-                return  # Fewer clients do not get more.
+            if point.throughput <= to_beat and not self.falls:
+                return  # Fewer clients would get no more.
             rung = max(0, rung - stride)
             point = yield from self.measure(settings, rung)
         if self._board.keeps(point):
             yield from self.ascend(settings, rung, stride, point)
+            yield from self._look_for_fall(settings)
+        if self.falls:
+            yield from self._peak(settings, stride, to_beat)
 
     def ascend(self, settings: Settings, low: int, stride: int, point: Point) -> Asks:
         """From a load that keeps the goal to the highest that does and brings more."""
@@ -91,6 +99,28 @@ class Ramp:
             else:
                 high, above = middle, between
 
+    def _look_for_fall(self, settings: Settings) -> Asks:
+        """Did more clients get clearly less, twice?"""
+        best = self._board.best(settings)
+        if best is None or self._space.is_open or self.falls:
+            return
+        for point in self._board.of(settings):
+            if _has_fallen(point, best) and len(point.readings) < 2:
+                yield from self.again(point)
+            self.falls = self.falls or _has_fallen(point, best)
+
+    def _peak(self, settings: Settings, stride: int, to_beat: float) -> Asks:
+        """Go to both sides of the best load, in steps that are halved where they bring nothing but come near."""
+        while stride and (best := self._board.best(settings)) is not None:
+            at = self.loads.index(best.load)
+            for rung in (at - stride, at + stride):
+                if 0 <= rung < len(self.loads):
+                    yield from self.measure(settings, rung)
+            found = self._board.best(settings)
+            assert found is not None
+            if not _is_more(found, best):
+                stride = stride // 2 if found.throughput > LESS * to_beat else 0
+
     def measure(self, settings: Settings, rung: int, below: Point | None = None) -> Measured:
         """A load once, and once more where something may have disturbed it; `below` is what a lower load brought."""
         load = self.loads[rung]
@@ -113,7 +143,7 @@ class Ramp:
         if point.errors or self._board.keeps(point):
             return False
         is_late_in_part = point.p50_ms <= self._space.goal.p99_ms
-        is_less = below is not None and point.throughput < IMPLAUSIBLE * below.throughput
+        is_less = below is not None and point.throughput < LESS * below.throughput
         return is_late_in_part or is_less
 
     def _read(self, settings: Settings, load: Load, like: list[Point]) -> Measured:
@@ -129,7 +159,9 @@ class Ramp:
         short = min(1.0, max(LEAST_SHORTENED, self._budget_s / USUAL_BUDGET_S))
         expected = like[0].throughput if like else REQUESTS / LEAST_S
         seconds = min(MOST_S, max(LEAST_S, REQUESTS / max(expected, 1e-9)))
-        return short * (max(seconds, self._least_open_s()) if self._space.is_open else seconds)
+        if self._space.is_open:
+            return max(LEAST_OPEN_S, short * max(seconds, self._least_open_s()))
+        return short * seconds
 
     def _least_open_s(self) -> float:
         """A queue that grows slowly takes a while to be seen."""
@@ -138,3 +170,7 @@ class Ramp:
 
 def _is_more(above: Point, point: Point) -> bool:
     return above.throughput > FLAT * point.throughput
+
+
+def _has_fallen(above: Point, best: Point) -> bool:
+    return above.load.size > best.load.size and not above.errors and above.throughput < LESS * best.throughput

@@ -57,7 +57,7 @@ class Space:
             return list(self._threads(through))
         if coordinate == "batch size":
             sizes = _with(_doubling(MOST_BATCH), through.max_batch_size)
-            return [replace(through, max_batch_size=size) for size in sizes]
+            return [through if size == through.max_batch_size else _of_size(through, size) for size in sizes]
         return list(self._policies(through))
 
     def _workers(self, through: Settings) -> Iterator[Settings]:
@@ -78,10 +78,18 @@ class Space:
 
     def _policies(self, through: Settings) -> Iterator[Settings]:
         yield replace(through, policy="adaptive", max_batch_delay_ms=0.0)
+        if through.max_batch_size == 1 and through.policy == "adaptive":
+            return
         most_ms = self.goal.p99_ms * MOST_OF_GOAL
         own = [through.max_batch_delay_ms] if through.policy == "window" else []
         for delay_ms in sorted({*(ms for ms in DELAYS_MS if ms <= most_ms), *own}):
             yield replace(through, policy="window", max_batch_delay_ms=delay_ms)
+
+
+def _of_size(settings: Settings, size: int) -> Settings:
+    """The same with other batches; batches of one wait for nothing."""
+    changed = replace(settings, max_batch_size=size)
+    return replace(changed, policy="adaptive", max_batch_delay_ms=0.0) if size == 1 else changed
 
 
 def ladder(most: int) -> list[int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from nbserve.tune.board import Board
 from nbserve.tune.points import Ask, Goal, Load, Reading, Settings
+from nbserve.tune.ramp import Asks
 from nbserve.tune.search import Search
 from nbserve.tune.space import Space
 
@@ -21,14 +22,16 @@ RESTART_S = 0.2
 class Simulated:
     """A batch of B takes `fixed_ms + row_ms * B` on one core; `parallel` of it is shared by threads.
 
-    What `waits` (for a GPU, say) takes no core. `front_per_s` is what the server in front of the workers can do. A
-    share of the measurements is `disturbed`, by half and more, and `drift` makes the machine slower and faster again.
+    Rows of large batches take up to `1 + padded` times as long. What `waits` (for a GPU, say) takes no core.
+    `front_per_s` is what the server in front of the workers can do. A share of the measurements is `disturbed`, by
+    half and more, and `drift` makes the machine slower and faster again.
     """
 
     fixed_ms: float
     row_ms: float
     cores: int = 2
     parallel: float = 0.0
+    padded: float = 0.0
     waits: bool = False
     front_per_s: float = 20_000.0
     come_back_ms: float = 0.3
@@ -78,7 +81,7 @@ class Simulated:
         return rate, 1.5 * (one_ms + wait_ms) / (1 - rate / most)
 
     def _service_ms(self, settings: Settings, workers: int, size: int) -> float:
-        work_ms = self.fixed_ms + self.row_ms * size
+        work_ms = self.fixed_ms + self.row_ms * size * (1 + self.padded * (1 - 1 / size))
         if self.waits:
             return work_ms
         threads = settings.threads(self.cores)
@@ -105,13 +108,18 @@ def tuned(
     """Run a whole search; `answer` takes the place of the endpoint's."""
     board = Board(goal)
     search = Search(space(endpoint, goal), board, current or Settings(), budget_s)
-    asks = search.asks()
+    answered(search.asks(), endpoint, answer)
+    return search, board
+
+
+def answered(asks: Asks, endpoint: Simulated, answer: Callable[[Ask], Reading] | None = None) -> None:
+    """Answer all that is asked; `answer` takes the place of the endpoint's."""
     try:
         ask = next(asks)
         while True:
             ask = asks.send((answer or endpoint.answer)(ask))
     except StopIteration:
-        return search, board
+        return
 
 
 def most(endpoint: Simulated, goal: Goal) -> float:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from nbserve.tune.board import frontier
+from nbserve.tune.board import Board, frontier
 from nbserve.tune.points import Ask, Goal, Load, Point, Reading, Settings
+from nbserve.tune.ramp import Ramp
 from nbserve.tune.space import Space, ladder, most_workers, workers_by_device
-from tests.tune.simulated import Simulated, fresh, most, tuned, within
+from tests.tune.simulated import Simulated, answered, fresh, most, space, tuned, within
 
 SHAPES = {
     "cheap": (Simulated(0.2, 0.04), 20.0),
@@ -18,6 +19,9 @@ SHAPES = {
     "cost of a row": (Simulated(0.2, 5), 100.0),
     "both": (Simulated(4, 0.5), 50.0),
     "both, little time": (Simulated(4, 0.5), 15.0),
+    "padded rows": (Simulated(0.2, 3, padded=1.5), 100.0),
+    "padded rows, a cost of a batch": (Simulated(5, 1, padded=2), 100.0),
+    "padded rows, eight cores": (Simulated(1, 3, padded=1, cores=8, parallel=0.5), 60.0),
     "threads help": (Simulated(4, 0.5, parallel=0.9), 50.0),
     "eight cores": (Simulated(4, 0.5, cores=8, parallel=0.6), 50.0),
     "many cores": (Simulated(10, 1, cores=64, parallel=0.8), 80.0),
@@ -64,6 +68,63 @@ def test_the_settings_to_beat_get_their_due(shape: str) -> None:
     assert endpoint.truth(Settings(), found.load)[0] >= 0.9 * within(endpoint, goal, Settings())
 
 
+PADDED = {
+    "padded rows": (Simulated(0.2, 3, padded=1.5), 100.0),
+    "half a cache": (Simulated(0.5, 7, padded=0.8), 100.0),
+    "eight cores": (Simulated(1, 3, padded=1, cores=8, parallel=0.5), 60.0),
+}
+
+
+@pytest.mark.parametrize("shape", PADDED)
+@pytest.mark.parametrize("clients", [4, 16])
+def test_batches_stay_small_where_large_ones_are_slower(shape: str, clients: int) -> None:
+    """Not only under the few clients that suit large limits: more than those may come."""
+    kind, p99_ms = PADDED[shape]
+    endpoint, goal = fresh(kind), Goal(p99_ms)
+    load = Load(clients * endpoint.cores // 2)
+    search, _ = tuned(endpoint, goal)
+    assert endpoint.truth(search.leader, load)[0] >= 0.95 * most(endpoint, goal)
+    assert endpoint.truth(Settings(workers=endpoint.cores), load)[0] < 0.9 * most(endpoint, goal)
+
+
+def test_the_best_load_is_found_below_where_a_ramp_begins() -> None:
+    endpoint, goal = Simulated(0.5, 7, padded=0.8), Goal(100.0)
+    board = Board(goal)
+    ramp = Ramp(space(endpoint, goal), board, Settings(), 100.0)
+    for settings, rung in ((Settings(), 0), (Settings(workers=2), 8)):
+        answered(ramp.climb(settings, rung, 2, 1000.0), endpoint)
+    assert ramp.falls
+    best = board.best(Settings(workers=2))
+    assert best is not None
+    assert best.load.clients <= 3
+    assert min(point.load.clients for point in board.of(Settings(workers=2))) == 1
+
+
+def test_more_clients_do_not_get_less_by_one_disturbance() -> None:
+    endpoint, goal = Simulated(4, 0.5), Goal(50.0)
+    ramp = Ramp(space(endpoint, goal), Board(goal), Settings(), 100.0)
+    seen: list[Ask] = []
+
+    def stumble(ask: Ask) -> Reading:
+        seen.append(ask)
+        found = endpoint.answer(ask)
+        is_first = [each.load.clients for each in seen].count(96) == 1
+        return replace(found, throughput=found.throughput / 3) if ask.load.clients == 96 and is_first else found
+
+    answered(ramp.climb(Settings(), 0, 4, 0.0), endpoint, stumble)
+    assert [ask.load.clients for ask in seen].count(96) == 2
+    assert not ramp.falls
+
+
+@pytest.mark.parametrize("shape", PADDED)
+@pytest.mark.parametrize("machine", [{"noise": 0.03}, NOISY])
+def test_at_a_rate_batches_stay_small_where_large_ones_are_slower(shape: str, machine: dict[str, float]) -> None:
+    kind, p99_ms = PADDED[shape]
+    endpoint, goal = fresh(kind, **machine), Goal(p99_ms, rate=50.0)
+    search, _ = tuned(endpoint, goal)
+    assert within(endpoint, goal, search.leader) >= 0.9 * most(endpoint, goal)
+
+
 @pytest.mark.parametrize("shape", ["cheap", "waits for a GPU", "cost of a row", "both", "eight cores"])
 def test_a_rate_that_must_be_served_is_where_it_begins(shape: str) -> None:
     kind, p99_ms = SHAPES[shape]
@@ -99,6 +160,31 @@ def test_when_time_is_up_who_keeps_the_goal_leads() -> None:
     search, board = tuned(endpoint, goal, Settings(max_batch_size=1), budget_s=7.0)
     assert not search.is_clear
     assert board.best(search.leader) is not None
+
+
+def test_when_time_is_up_who_did_clearly_more_leads() -> None:
+    """Its ramp was not over, so it was not crowned."""
+    endpoint, goal = Simulated(20, 0.5), Goal(200.0, rate=20.0)
+    search, board = tuned(endpoint, goal, Settings(max_batch_size=1), budget_s=25.0)
+    own, best = board.best(Settings(max_batch_size=1)), board.best(search.leader)
+    assert not search.is_clear
+    assert own is not None
+    assert best is not None
+    assert best.throughput > 1.4 * own.throughput
+
+
+def test_little_time_is_no_reason_not_to_see_a_queue_grow() -> None:
+    endpoint = Simulated(20, 0.5)
+    tuned(endpoint, Goal(500.0, rate=20.0), budget_s=16.0)
+    assert all(ask.seconds >= 1.5 for ask in endpoint.asks)
+
+
+def test_no_window_is_tried_where_one_is_a_full_batch() -> None:
+    endpoint = Simulated(0.2, 3, padded=1.5)
+    tuned(endpoint, Goal(100.0))
+    windows = [ask.settings for ask in endpoint.asks if ask.settings.policy == "window"]
+    assert Settings(workers=2, max_batch_size=1) in [ask.settings for ask in endpoint.asks]
+    assert all(settings.max_batch_size > 1 for settings in windows)
 
 
 @pytest.mark.parametrize("budget_s", [5.0, 10.0, 40.0])
@@ -198,6 +284,17 @@ def test_lines_pass_through_where_they_begin() -> None:
     delays = [s.max_batch_delay_ms for s in every.line("policy", odd) if s.policy == "window"]
     assert delays == [0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]
     assert all(odd in every.line(coordinate, odd) for coordinate in ("workers", "batch size", "threads", "policy"))
+
+
+def test_batches_of_one_wait_for_nothing() -> None:
+    every = Space(Goal(20.0), cores=8, most_workers=8)
+    window = Settings(max_batch_size=4, policy="window", max_batch_delay_ms=5.0)
+    assert every.line("batch size", window)[0] == Settings(max_batch_size=1)
+    assert every.line("policy", Settings(max_batch_size=1)) == [Settings(max_batch_size=1)]
+    one = replace(window, max_batch_size=1)
+    assert one in every.line("batch size", one)
+    assert every.line("policy", one)[0] == Settings(max_batch_size=1)
+    assert one in every.line("policy", one)
 
 
 def test_threads_never_outnumber_the_cores() -> None:

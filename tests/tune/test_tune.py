@@ -65,12 +65,12 @@ def test_it_finds_larger_batches_and_changes_nothing_before_it_is_told_to(serve_
 def test_a_rate_is_served_by_chance_as_asked(serve_cell, capsys):
     endpoint = serve_cell(WAITS, max_batch_size=1)
     endpoint.predict([1])
-    words = ["tune", endpoint.name, "--p99-ms", "500", "--load", "60", "--seconds", "20", "--apply", "--json"]
+    words = ["tune", endpoint.name, "--p99-ms", "500", "--load", "100", "--seconds", "20", "--apply", "--json"]
     assert cli.main(words) == 0
     found = json.loads(capsys.readouterr().out)
-    # One worker with batches of one does less than fifty a second.
+    # One worker with batches of one does less than fifty a second, so that it is late by far.
     assert found["verdict"] == "keeps the goal", found["notes"]
-    assert found["best"]["rate"] >= 60
+    assert found["best"]["rate"] >= 100
     assert found["is_applied"]
     assert endpoint.settings["max_batch_size"] == found["best"]["settings"]["max_batch_size"]
 
