@@ -195,12 +195,8 @@ class Contender:
 
 def _kept(turn: Sequence[Reading], goal: Goal) -> float:
     """The highest rate within the goal; a step below the lowest where that was too much."""
-    rates = [reading.throughput for reading in turn if _keeps(reading, goal)]
+    rates = [reading.throughput for reading in turn if reading.keeps(goal.p99_ms)]
     return max(rates, default=min(reading.throughput for reading in turn) / RATE_STEP)
-
-
-def _keeps(reading: Reading, goal: Goal) -> bool:
-    return not reading.errors and not reading.is_behind and reading.p99_ms <= goal.p99_ms
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,6 +35,7 @@ class TrialStatus(TypedDict):
     version: str
     bundle: str
     settings: dict[str, Any]
+    queued: int
     workers: list[WorkerStatus]
 
 
@@ -111,6 +112,7 @@ def trial_status(trial: Trial) -> TrialStatus:
         version=trial.name,
         bundle=str(version.bundle.path),
         settings=version.config.as_dict(),
+        queued=version.batcher.waiting,
         workers=[_worker(worker) for worker in version.crew.everyone],
     )
 

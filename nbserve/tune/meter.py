@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FRESH_S = 0.2
 # Who overloads an open loop need not wait for all that it queued.
 DRAIN_GOALS, LEAST_DRAIN_S = 3, 0.5
+# What it leaves at the workers would be paid for by the next measurement: so long it is waited for.
+SETTLE_S, SETTLE_STEP_S = 10.0, 0.02
 # The last answer of an open loop may be so much later than usual, as a share of the time.
 BEHIND = 0.05
 # What a request asks for is no fault of the settings.
@@ -86,7 +88,18 @@ class Meter:
         outcome = self._generator.run(job)
         if "404" in outcome["errors"] or any(error.startswith("no connection") for error in outcome["errors"]):
             raise self._gone()
+        if load.rate is not None:
+            self._settle()
         return outcome
+
+    def _settle(self) -> None:
+        """Until the workers have done what nobody waits for any more."""
+        deadline_s = time.monotonic() + SETTLE_S
+        while time.monotonic() < deadline_s:
+            status = self.status()
+            if not status["queued"] and all(worker["state"] != "BUSY" for worker in status["workers"]):
+                return
+            time.sleep(SETTLE_STEP_S)
 
     def _gone(self) -> ServerGone:
         return ServerGone(f"{self._endpoint.name} was stopped or its server ended while it was tuned")

@@ -92,6 +92,10 @@ class Reading:
     errors: Mapping[str, int] = field(default_factory=dict)
     is_behind: bool = False
 
+    def keeps(self, p99_ms: float) -> bool:
+        """Whether it answered all of its load well, and within that time."""
+        return not self.errors and not self.is_behind and self.p99_ms <= p99_ms
+
 
 @dataclass
 class Point:

@@ -22,7 +22,7 @@ REQUESTS = 200
 WARM_S = 0.3
 # How much throughput fewer workers may cost at most.
 AS_GOOD = 0.95
-# After so many pairs, who missed the goal in most of them does not keep it under this load.
+# From so many pairs on, who missed the goal in most of them does not keep it under this load.
 ENOUGH_TO_FAIL = 3
 # A goal that is missed by less may be missed by chance.
 CLEARLY_OVER = 1.1
@@ -106,7 +106,7 @@ def prove(best: Contender, current: Contender, goal: Goal, seconds: float, on_pa
     block_s = _block_s(min(best.throughput, current.throughput), seconds)
     pairs: list[tuple[Reading, Reading]] = []
     while len(pairs) < MOST_PAIRS and (len(pairs) < LEAST_PAIRS or time.monotonic() + 2 * block_s < deadline_s):
-        if len(pairs) == ENOUGH_TO_FAIL and _ends_early(best, current, pairs, goal):
+        if len(pairs) >= ENOUGH_TO_FAIL and _ends_early(best, current, pairs, goal):
             break
         on_pair(len(pairs) + 1)
         pairs.append(_pair(best, current, block_s, is_best_first=len(pairs) % 2 == 0))
@@ -119,7 +119,7 @@ def _ends_early(best: Contender, current: Contender, pairs: Sequence[tuple[Readi
     """Whether one that may have a lower load missed the goal in most blocks."""
     sides = zip((best, current), zip(*pairs, strict=True), strict=True)
     return any(
-        one.may_lower and statistics.median(reading.p99_ms for reading in readings) > goal.p99_ms
+        one.may_lower and statistics.median_low(reading.p99_ms for reading in readings) > goal.p99_ms
         for one, readings in sides
     )
 

@@ -23,7 +23,7 @@ SMALL_LOAD = 32
 # More clients get no less, unless something disturbs or larger batches are slower.
 LESS = 0.9
 # How many rungs below the best a proof goes where luck was in it.
-LOWER = (0, 1, 3, 6)
+LOWER = (0, 1, 2, 4)
 REQUESTS = 200
 LEAST_S, MOST_S = 0.7, 2.5
 WARM_SHARE = 0.3

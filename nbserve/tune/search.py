@@ -96,15 +96,21 @@ class Search:
         if coordinate == "policy" and own == 0:
             # A window helps where it lasts until all have come back: a short one then is as bad as none.
             steps = (max(2, len(line) - 2), 1)
-        if coordinate == "batch size" and (unfilled := self._unfilled(line[: own + 1])):
+        if coordinate == "batch size" and self._is_size_a_cost:
             # Limits that the best load does not reach change nothing: the first that does is the next.
-            steps = (2, 1, -unfilled, -unfilled - 1)
+            down = self._unfilled(line[: own + 1])
+            steps = (2, 1, -down, -down - 1) if down else (2, 1, -2, -1, -4)
         return [line[own + step] for step in steps if 0 <= own + step < len(line)]
 
+    @property
+    def _is_size_a_cost(self) -> bool:
+        """Whether larger batches may be slower: rates do not choose the size, and of clients it was seen."""
+        return self._space.is_open or self._ramp.falls
+
     def _unfilled(self, smaller: list[Settings]) -> int:
-        """Where more clients get less: how many steps down it is to the largest batches that the best load fills."""
+        """How many steps down it is to the largest batches that the clients of the best load can fill."""
         best = self._board.best(self.leader)
-        if best is None or not self._ramp.falls:
+        if best is None or self._space.is_open:
             return 0
         filled = best.load.size / self.leader.workers
         return sum(settings.max_batch_size > max(1, filled) for settings in smaller)
@@ -150,14 +156,16 @@ class Search:
         point = yield from self._ramp.measure(candidate, rung)
         if self._board.keeps(point):
             yield from self._ramp.ascend(candidate, rung, STRIDE, point)
-        best = self._board.best(candidate)
-        return best is not None and (yield from self._is_confirmed(best))
+        while (best := self._board.best(candidate)) is not None and self._ramp.loads.index(best.load) >= rung:
+            if (yield from self._is_confirmed(best)):
+                return True
+        return False
 
     def _is_confirmed(self, point: Point) -> Decided:
-        """Once more is enough; who fails by bad luck has another chance."""
+        """Once more is enough; who fails by bad luck has another chance, and after that does not keep this rate."""
         for _ in range(CHANCES):
             yield from self._ramp.again(point)
-            if point.latest.p99_ms <= self._space.goal.p99_ms and not point.latest.is_behind:
+            if point.latest.keeps(self._space.goal.p99_ms):
                 return True
         return False
 
@@ -231,5 +239,5 @@ class Search:
         return rivals.LEAST_GAIN_OF_A_WINDOW if is_new_window else rivals.LEAST_GAIN
 
     def _cost(self, settings: Settings) -> tuple[int, int, bool, int]:
-        limit = settings.max_batch_size if self._ramp.falls or self._space.is_open else 0
+        limit = settings.max_batch_size if self._is_size_a_cost else 0
         return settings.workers, settings.threads(self._space.cores), settings.policy == "window", limit

@@ -48,6 +48,7 @@ class Space:
         yield Settings()
         yield Settings(workers=self.most_workers)
         yield Settings(workers=self.most_workers, max_batch_size=128)
+        yield Settings(workers=self.most_workers, max_batch_size=4)
 
     def line(self, coordinate: Coordinate, through: Settings) -> list[Settings]:
         """All that differ in this alone, in order; `through` is one of them."""
