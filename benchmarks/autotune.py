@@ -1,6 +1,6 @@
 """`python -m benchmarks.autotune`: what auto-tune finds against the defaults and a coarse grid made by hand.
 
-Three handlers, each with a goal for the 99th percentile of latency. All settings run at once, on workers of their own;
+Four handlers, each with a goal for the 99th percentile of latency. All settings run at once, on workers of their own;
 all are measured in short turns, each under all loads that may be its best: numbers of clients that wait for their
 answers, or rates at which requests come whatever happens. What counts is the most within the goal.
 """
@@ -73,7 +73,7 @@ def texts(count: int) -> list[list[int]]:
 
 KINDS = {
     "cheap": Kind(
-        "cheap: a perceptron, 32 numbers to 10",
+        "as cheap as can be: a perceptron, 32 numbers to 10",
         """
 import nbserve
 import torch
@@ -91,6 +91,29 @@ class Bench(nbserve.Handler):
 """,
         [[0.5] * 32],
         20.0,
+    ),
+    "wide": Kind(
+        "cheap per row: a perceptron, 256 numbers to 2,048 to 2,048 to 10, whose weights (19 MB) each batch reads once",
+        """
+import nbserve
+import numpy as np
+import torch
+
+class Bench(nbserve.Handler):
+    def initialize(self, context):
+        self.model = torch.nn.Sequential(
+            torch.nn.Linear(256, 2048), torch.nn.ReLU(),
+            torch.nn.Linear(2048, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 10),
+        ).eval()
+
+    def preprocess(self, requests):
+        return torch.from_numpy(np.stack([np.frombuffer(row, np.float32) for row in requests]))
+
+    def postprocess(self, outputs):
+        return outputs.argmax(1).tolist()
+""",
+        [bytes(4 * 256)],
+        100.0,
     ),
     "batch": Kind(
         "heavy per batch: a wait of 20 ms + 0.1 ms a row, as for a GPU",

@@ -20,8 +20,10 @@ Measured = Generator[Ask, Reading, Point]
 FLAT = 1.03
 # Up to so many clients a first step that brings nothing is no reason to go no higher: small loads are odd.
 SMALL_LOAD = 32
-# More clients get no less, unless something disturbs or larger batches are slower.
+# More clients get no less, unless something disturbs.
 LESS = 0.9
+# Or unless larger batches are slower: then they get that little, each time.
+FALLEN = 0.8
 # How many rungs below the best a proof goes where luck was in it.
 LOWER = (0, 1, 2, 4)
 REQUESTS = 200
@@ -173,4 +175,4 @@ def _is_more(above: Point, point: Point) -> bool:
 
 
 def _has_fallen(above: Point, best: Point) -> bool:
-    return above.load.size > best.load.size and not above.errors and above.throughput < LESS * best.throughput
+    return above.load.size > best.load.size and not above.errors and above.throughput < FALLEN * best.throughput
