@@ -156,9 +156,11 @@ class Search:
         point = yield from self._ramp.measure(candidate, rung)
         if self._board.keeps(point):
             yield from self._ramp.ascend(candidate, rung, STRIDE, point)
-        while (best := self._board.best(candidate)) is not None and self._ramp.loads.index(best.load) >= rung:
+        best, refuted = self._board.best(candidate), None
+        while best is not None and best is not refuted and self._ramp.loads.index(best.load) >= rung:
             if (yield from self._is_confirmed(best)):
                 return True
+            best, refuted = self._board.best(candidate), best
         return False
 
     def _is_confirmed(self, point: Point) -> Decided:

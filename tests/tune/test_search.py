@@ -173,6 +173,26 @@ def test_when_time_is_up_who_did_clearly_more_leads() -> None:
     assert best.throughput > 1.4 * own.throughput
 
 
+@pytest.mark.parametrize("how", ["late", "behind"])
+def test_a_rate_that_is_not_kept_again_falls_back_to_a_lower_one(how: str) -> None:
+    """It is measured a few times more, not for as long as there is time."""
+    endpoint, goal = Simulated(20, 0.5), Goal(200.0, rate=20.0)
+    lucky, asked = Settings(workers=2, max_batch_size=4), []
+
+    def only_once(ask: Ask) -> Reading:
+        found = endpoint.answer(ask)
+        if ask.settings != lucky:
+            return found
+        asked.append(ask.load)
+        kept = replace(found, p99_ms=1.0, is_behind=False)
+        failed = replace(found, p99_ms=900.0) if how == "late" else replace(kept, is_behind=True)
+        return kept if len(asked) == 1 else failed
+
+    search, _ = tuned(endpoint, goal, Settings(max_batch_size=1), budget_s=300.0, answer=only_once)
+    assert 2 <= asked.count(asked[0]) <= 4
+    assert search.is_clear
+
+
 def test_little_time_is_no_reason_not_to_see_a_queue_grow() -> None:
     endpoint = Simulated(20, 0.5)
     tuned(endpoint, Goal(500.0, rate=20.0), budget_s=16.0)
