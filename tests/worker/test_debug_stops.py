@@ -224,6 +224,28 @@ def test_one_can_step_on_from_an_interrupt(stuck: Any, agent_of: Any, wait_until
     assert stuck.answer()[0] == 500
 
 
+def test_an_interrupt_waits_until_an_earlier_prompt_is_left(stuck: Any, agent_of: Any, wait_until: Any) -> None:
+    """What is evaluated there may go on for a while after its debugger has gone."""
+    stuck.send(b'"loop"')
+    wait_until(lambda: "in handle" in _stack(agent_of), "the handler")
+    client = agent_of.client()
+    client.say("interrupt")
+    client.prompt()
+    slow = "try:\n time.sleep(20)\nexcept KeyboardInterrupt:\n time.sleep(0.5)"
+    client.say("reply", text=f"!exec({slow!r})")
+    wait_until(lambda: "<string>" in _stack(agent_of), "the evaluation")
+    client.close()
+    stuck.hear("resumed")
+    client = agent_of.client()
+    client.say("interrupt")
+    held = client.event("held")
+    assert held["function"] == "handle"
+    client.prompt()
+    assert "handle()" in client.reply("n")
+    client.last_reply("fail", "resumed")
+    assert stuck.answer()[0] == 500
+
+
 def test_an_idle_worker_cannot_be_interrupted(worker: Any, agent_of: Any) -> None:
     client = agent_of.client()
     client.say("interrupt")

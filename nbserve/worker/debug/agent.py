@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BACKLOG = 16
 RETRY_S = 0.5
 LATE_PROMPT_S = 2.0
+# A prompt that is being left is left by then.
+AGAIN_S = 0.01
 LATE_PROMPT = (
     "no prompt yet: the handler is in C code, which has to return before Python can stop. `stack` shows where it is"
 )
@@ -172,9 +174,11 @@ class _Client:
         _start(self._follow_interrupt, session)
 
     def _follow_interrupt(self, session: Session) -> None:
-        """Tell when it found nothing, or has not come to a prompt for a while."""
+        """Tell when it found nothing, or has not come to a prompt for a while; try again after another prompt."""
         try:
-            session.found_idle.get(timeout=LATE_PROMPT_S)
+            while session.met.get(timeout=LATE_PROMPT_S) == "prompt":
+                time.sleep(AGAIN_S)
+                self._debugger.interrupt_again(session)
         except queue.Empty:
             if not session.has_stopped and self._debugger.session is session:
                 session.note(LATE_PROMPT)

@@ -184,7 +184,10 @@ class Debugger:
         if not self._is_held():
             self._interrupts.check()
         self.take(session)
-        if not self._is_held():
+        self.interrupt_again(session)
+
+    def interrupt_again(self, session: Session) -> None:
+        if session is self.session and not self._is_held():
             self._interrupts.ask(session)
 
     def refuse_as_idle(self, session: Session) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbserve.worker.debug.debugger import Debugger
 
 SIGNAL = signal.SIGUSR2
+_PROMPT_FILE = WorkerPdb.interaction.__code__.co_filename
 
 
 class Interrupts:
@@ -67,9 +68,20 @@ class Interrupts:
             return
         if not self._debugger.is_call(self._debugger.call_of(frame)):
             # Another thread says so: this one may be in the middle of sending, or of anything else that takes a lock.
-            session.found_idle.put(True)
+            session.met.put("idle")
+        elif _is_leaving_a_prompt(frame):
+            # It would clear on its way what this one sets now.
+            session.met.put("prompt")
         elif is_ours(innermost_file(frame)):
             session.pdb.stop_soon(frame, "interrupt")
         else:
             self._debugger.enter(frame, "interrupt")
             session.pdb.stop_at(frame, "interrupt")
+
+
+def _is_leaving_a_prompt(frame: types.FrameType) -> bool:
+    """Whether an earlier debugger's code is still being returned from, of a thread that is not held any more."""
+    found: types.FrameType | None = frame
+    while found is not None and found.f_code.co_filename != _PROMPT_FILE:
+        found = found.f_back
+    return found is not None

@@ -14,6 +14,8 @@ from nbserve.worker.debug.worker_pdb import Stops, WorkerPdb
 if TYPE_CHECKING:
     from nbserve.worker.debug.editor import Editor
 
+# Instead of the handler's code: no request, or a prompt that an earlier debugger has not left yet.
+Met = Literal["idle", "prompt"]
 Verb = Literal["attach", "stop", "interrupt", "post_mortem", "debugpy"]
 
 
@@ -37,8 +39,8 @@ class Session:
     has_stopped: bool = False
     has_shown_error: bool = False
     has_met_token: bool = False
-    # What an interrupt says that found no request.
-    found_idle: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
+    # What an interrupt says that could not stop anything.
+    met: queue.SimpleQueue[Met] = field(default_factory=queue.SimpleQueue)
     _notes: set[str] = field(default_factory=set)
 
     @property
