@@ -210,7 +210,7 @@ def test_a_running_trial_scales_without_losing_a_request(serve_cell, attempt, lo
         wait_until(lambda: json.loads(running.answers[-1])[2] == 2)
     assert set(running.statuses) == {200}
     [trial] = endpoint.stats()["trials"]
-    assert trial == {**changed, "workers": trial["workers"]}
+    assert trial == {**changed, "queued": 0, "workers": trial["workers"]}
     assert (trial["settings"]["max_batch_size"], trial["settings"]["threads_per_worker"]) == (1, 2)
     assert endpoint.settings["max_batch_size"] == 32
     assert files == {path: path.read_bytes() for path in endpoint.bundle.rglob("*") if path.is_file()}
