@@ -251,16 +251,17 @@ def measure(name: str, seconds: float, rounds: int) -> Iterator[str]:
         for contender in contenders:
             _tell(f"{name}: a look at {contender.settings.words()}")
             contender.survey(kind.loads)
+        traffic = None
         for turn in range(rounds):
             if turn == 1:
-                _all_take(contenders, contenders[0].best.load)
+                traffic = _all_take(contenders)
             for contender in contenders if turn % 2 == 0 else reversed(contenders):
                 _tell(f"{name}: turn {turn + 1} of {rounds}, {contender.settings.words()}")
                 contender.measure()
     yield f"#### {kind.title}; p99 within {kind.p99_ms:g} ms, {kind.traffic}"
     took = f"after {tuned.seconds:.0f} s and {tuned.state.measured} measurements"
     yield f"`tune` said {took}: {tuned.text.splitlines()[0]}."
-    yield _table(contenders)
+    yield _table(contenders, traffic or contenders[0].best.load)
 
 
 class _Served:
@@ -294,16 +295,17 @@ class _Served:
         self._stack.close()
 
 
-def _all_take(contenders: Sequence[Contender], load: Load) -> None:
-    """From now on all are measured under this load too: traffic does not ask which load suits."""
+def _all_take(contenders: Sequence[Contender]) -> Load:
+    """From now on all are measured under what suits the tuned ones best: traffic does not ask which load suits."""
+    traffic = contenders[0].best.load
     for contender in contenders:
-        contender.turns.setdefault(load, [])
+        contender.turns.setdefault(traffic, [])
+    return traffic
 
 
-def _table(contenders: Sequence[Contender]) -> str:
+def _table(contenders: Sequence[Contender], traffic: Load) -> str:
     """Most throughput first; settings that never kept the goal are marked."""
     tuned = contenders[0]
-    traffic = tuned.best.load
     ordered = sorted(contenders, key=lambda contender: -contender.best.throughput)
     head = ["settings", "at its best", "under", "tuned is so many times faster (quartiles)", f"under {traffic.words()}"]
     return table(head, [_row(contender, tuned, traffic) for contender in ordered])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,10 @@ from nbserve.worker.stages import pipeline_of
 
 MANIFEST = '{"files": {}, "objects": {}, "tensors": [], "arrays": [], "checks": []}'
 DEADLINE_S = 30.0
+# CI has it, so that there it is an error if it is not found.
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None and not os.environ.get("CI"), reason="inductor needs g++ to compile"
+)
 JSON = b"\0application/json\0"
 ECHO = """
 import nbserve.handler as nbserve

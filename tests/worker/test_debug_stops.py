@@ -207,12 +207,18 @@ def _stack(agent_of: Any) -> str:
     return text
 
 
-def test_one_can_step_on_from_an_interrupt(stuck: Any, agent_of: Any, wait_until: Any) -> None:
+def _interrupted(stuck: Any, agent_of: Any, wait_until: Any) -> Any:
+    """A debugger at the prompt of a handler that goes round and round."""
     stuck.send(b'"loop"')
     wait_until(lambda: "in handle" in _stack(agent_of), "the handler")
     client = agent_of.client()
     client.say("interrupt")
     client.prompt()
+    return client
+
+
+def test_one_can_step_on_from_an_interrupt(stuck: Any, agent_of: Any, wait_until: Any) -> None:
+    client = _interrupted(stuck, agent_of, wait_until)
     client.reply("n")
     assert "handle()" in client.reply("n")
     client.close()
@@ -226,11 +232,7 @@ def test_one_can_step_on_from_an_interrupt(stuck: Any, agent_of: Any, wait_until
 
 def test_an_interrupt_waits_until_an_earlier_prompt_is_left(stuck: Any, agent_of: Any, wait_until: Any) -> None:
     """What is evaluated there may go on for a while after its debugger has gone."""
-    stuck.send(b'"loop"')
-    wait_until(lambda: "in handle" in _stack(agent_of), "the handler")
-    client = agent_of.client()
-    client.say("interrupt")
-    client.prompt()
+    client = _interrupted(stuck, agent_of, wait_until)
     slow = "try:\n time.sleep(20)\nexcept KeyboardInterrupt:\n time.sleep(0.5)"
     client.say("reply", text=f"!exec({slow!r})")
     wait_until(lambda: "<string>" in _stack(agent_of), "the evaluation")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from nbserve.bundle.bundle import GOLDEN, Bundle, Golden, golden_text
 from nbserve.export.cleanroom import CleanServer
 from nbserve.export.proof import prove
 from nbserve.replay import replay
+from tests.worker.conftest import needs_compiler
 
 COMPILED = """
 import torch
@@ -35,7 +34,7 @@ class H(nbserve.Handler):
 
 
 @pytest.mark.process
-@pytest.mark.skipif(shutil.which("g++") is None and "CI" not in os.environ, reason="needs g++ to compile")
+@needs_compiler
 def test_compiled_code_goes_along_and_needs_no_compiler_where_it_comes(
     make_bundle: Callable[..., Bundle], tmp_path: Path
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import psutil
 import pytest
 
 from nbserve.bundle.bundle import Bundle
+from tests.worker.conftest import needs_compiler
 
 pytestmark = pytest.mark.process
 PATIENCE_S = 240.0
@@ -259,7 +258,7 @@ class Inductor(nbserve.Handler):
 )
 
 
-@pytest.mark.skipif(shutil.which("g++") is None and not os.environ.get("CI"), reason="inductor needs g++")
+@needs_compiler
 def test_the_second_worker_finds_what_the_first_has_compiled(nursery: Any, bundle: WriteBundle, tmp_path: Path) -> None:
     folder, cache = record(bundle(INDUCTOR), 1.0, -1.0), tmp_path / "cache"
     spec = {"compile": "inductor", "max_batch_size": 4, "compile_cache": str(cache), "inference_mode": True}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BACKLOG = 16
 RETRY_S = 0.5
 LATE_PROMPT_S = 2.0
-# A prompt that is being left is left by then.
+# A prompt that is being left has so long until the next try.
 AGAIN_S = 0.01
 LATE_PROMPT = (
     "no prompt yet: the handler is in C code, which has to return before Python can stop. `stack` shows where it is"

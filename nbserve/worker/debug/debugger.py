@@ -187,6 +187,7 @@ class Debugger:
         self.interrupt_again(session)
 
     def interrupt_again(self, session: Session) -> None:
+        """Have the main thread stop, unless it has by now or this debugger has left."""
         if session is self.session and not self._is_held():
             self._interrupts.ask(session)
 
